@@ -1,0 +1,48 @@
+"""How turns are taken: every number the turn machine decides by, with its unit. Set by agent.toml and by the peer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+TurnMode = Literal["semantic", "silence", "manual", "native"]
+
+
+@dataclass(frozen=True, slots=True)
+class TurnPolicy:
+    """The rules of one session. Immutable: a change is a new policy.
+
+    Modes: "semantic" waits by what was said (semantic_vad), "silence" waits a fixed time (server_vad), "manual" leaves
+    turns to the peer (turn_detection null), "native" leaves them to a codec-token model.
+    """
+
+    mode: TurnMode = "semantic"
+    create_reply: bool = True  # answer a committed turn by itself
+    interrupt_reply: bool = True  # speech over the agent may stop it
+
+    # end of turn, seconds after the last voiced sample
+    silence_s: float = 0.5  # "silence" mode
+    complete_delay_s: float = 0.32  # "semantic" mode, the transcript sounds finished
+    incomplete_delay_s: float = 1.6  # ... it ends in the middle of something
+    max_delay_s: float = 4.0  # hard maximum of any wait
+    speculate: bool = True  # start a held reply at the first plausible end
+
+    # speech over the agent
+    overlap_ignore_s: float = 0.30  # voiced time up to which speech over the agent is a noise
+    overlap_interrupt_s: float = 0.80  # sustained speech that interrupts whatever its words
+    overlap_words: int = 2  # that many real words interrupt at once
+    hold_limit_s: float = 2.5  # a hold never lasts longer
+
+    # the ways out by time alone
+    max_utterance_s: float = 60.0
+    final_timeout_s: float = 3.0  # waiting for the final transcript
+    first_audio_timeout_s: float = 8.0  # waiting for a reply to be heard
+    starved_timeout_s: float = 4.0  # a reply that stopped in the middle
+    idle_timeout_s: float | None = None  # nobody speaks: the agent does
+    session_limit_s: float | None = None
+
+    # what the agent says by itself
+    greeting: str | None = None  # said first, in these words
+    greet: bool = False  # the agent speaks first, in the LLM's words (ignored when `greeting` is set)
+    apology: str = "Sorry, something went wrong. Could you say that again?"
+    not_heard: str = "Sorry, I did not catch that."

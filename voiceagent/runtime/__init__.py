@@ -1,0 +1,1 @@
+"""asyncio: the only tasks. One session's stages, its machine and its clock."""

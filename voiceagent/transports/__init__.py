@@ -1,0 +1,1 @@
+"""Thin I/O around a codec: one file per kind of connection."""
