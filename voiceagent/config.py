@@ -1,0 +1,199 @@
+"""The typed configuration: agent.toml (see docs/configuration.md), plus the environment for addresses and secrets.
+
+The only reader of os.environ. `load(None)` is a whole Config from defaults. cli.py calls it; app.py builds from it.
+Errors are one line with file and line; `EngineChoice.place` lets app.py say the same of a model that fails to load.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from voiceagent.config_reader import read, unknown
+from voiceagent.config_sections import (
+    DEFAULT_ENGINES,
+    ENGINE_TABLES,
+    SECTIONS,
+    Auth,
+    EngineChoice,
+    Limits,
+    Persona,
+    Server,
+    SessionDefaults,
+    Trace,
+)
+from voiceagent.config_source import Source
+from voiceagent.core.peer import SessionOptions
+from voiceagent.core.policy import TurnPolicy
+from voiceagent.engines import Kind, engine_class, names
+from voiceagent.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything agent.toml and the environment say. Immutable, checked, complete."""
+
+    persona: Persona
+    session: SessionDefaults
+    turn: TurnPolicy
+    limits: Limits
+    auth: Auth
+    server: Server
+    trace: Trace
+    engines: Mapping[Kind, EngineChoice]  # "turn" and "duplex" only where chosen
+    name: str  # the file, as given; "defaults" without one
+
+    def session_options(self) -> SessionOptions:
+        """What a session starts with."""
+        defaults = {key.name: getattr(self.session, key.name) for key in dataclasses.fields(self.session)}
+        policy = dataclasses.replace(self.turn, session_limit_s=self.limits.session_limit_s or None)
+        instructions = self.persona.instructions.replace("{name}", self.persona.name)
+        return SessionOptions(instructions=instructions, policy=policy, **defaults)
+
+
+def load(path: str | None = None, environ: Mapping[str, str] | None = None) -> Config:
+    """The configuration of a file (None: defaults) and an environment (None: this process's). Raises ConfigError."""
+    environ = os.environ if environ is None else environ
+    source = _source(path)
+    tables = {*SECTIONS, *ENGINE_TABLES.values()}
+    for key in source.tree:
+        if key not in tables:
+            raise source.error((key,), unknown("key" if _is_scalar(source.tree[key]) else "table", key, sorted(tables)))
+    base = Path(path).parent if path else Path()
+    engines = {kind: choice for kind in ENGINE_TABLES if (choice := _engine(source, kind, environ)) is not None}
+    return Config(
+        persona=read(source, ("persona",), Persona),
+        session=read(source, ("session",), SessionDefaults),
+        turn=_turn(source, native="duplex" in engines),
+        limits=read(source, ("limits",), Limits),
+        auth=_auth(source, environ),
+        server=_server(source, environ, base),
+        trace=_trace(source, base),
+        engines=engines,
+        name=source.name,
+    )
+
+
+def _source(path: str | None) -> Source:
+    if path is None:
+        return Source("defaults", "")
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from error
+    return Source(path, text)
+
+
+def _turn(source: Source, *, native: bool) -> TurnPolicy:
+    written = source.table(("turn",))
+    if "session_limit_s" in written:
+        raise source.error(("turn", "session_limit_s"), "session_limit_s belongs in [limits]")
+    policy = read(source, ("turn",), TurnPolicy)
+    if native and "mode" not in written:
+        policy = dataclasses.replace(policy, mode="native")
+    if native != (policy.mode == "native"):
+        raise source.error(("turn", "mode"), '[turn] mode "native" goes with a [duplex] engine, and only with one')
+    if policy.overlap_words < 1:
+        raise source.error(("turn", "overlap_words"), "[turn] overlap_words must be at least 1")
+    for least, most in (
+        ("complete_delay_s", "incomplete_delay_s"),
+        ("incomplete_delay_s", "max_delay_s"),
+        ("overlap_ignore_s", "overlap_interrupt_s"),
+    ):
+        if getattr(policy, least) > getattr(policy, most):
+            key = least if least in written else most
+            raise source.error(
+                ("turn", key),
+                f"[turn] {least} ({getattr(policy, least):g}) must be at most {most} ({getattr(policy, most):g})",
+            )
+    return policy
+
+
+def _engine(source: Source, kind: Kind, environ: Mapping[str, str]) -> EngineChoice | None:
+    table = ENGINE_TABLES[kind]
+    written = source.table((table,))
+    name = written.get("engine", DEFAULT_ENGINES[kind])
+    chosen_at = (table, "engine")
+    if not isinstance(name, str):
+        raise source.error(chosen_at, f"[{table}] engine must be text; allowed: {', '.join(names(kind))}")
+    if not name:
+        if written.keys() - {"engine"}:
+            raise source.error((table,), f"[{table}] needs engine; allowed: {', '.join(names(kind)) or 'none yet'}")
+        if DEFAULT_ENGINES[kind]:
+            raise source.error(chosen_at, f"[{table}] engine cannot be empty; allowed: {', '.join(names(kind))}")
+        return None  # these two kinds are optional
+    if name not in (allowed := names(kind)):
+        raise source.error(chosen_at, unknown("engine", name, allowed, f" in [{table}]"))
+    try:
+        cls = engine_class(kind, name)
+    except ConfigError as error:
+        raise source.error(chosen_at, str(error)) from error
+    options = _with_secret(source, table, read(source, (table,), cls.Options, apart=("engine",)), environ)
+    try:
+        cls(options)  # engines check their options when built, which is cheap; app.py builds the one that is used
+    except (ConfigError, ValueError) as error:
+        raise source.error((table,), f"[{table}] {error}") from error
+    return EngineChoice(kind, name, options, source.place(chosen_at))
+
+
+def _with_secret(source: Source, table: str, options: Any, environ: Mapping[str, str]) -> Any:
+    """Fills `api_key` from the variable that `api_key_env` names (without such an option: OPENAI_API_KEY)."""
+    if not hasattr(options, "api_key"):
+        return options
+    variable = getattr(options, "api_key_env", "OPENAI_API_KEY")
+    value = environ.get(variable, "").strip() if variable else ""
+    if not value and "api_key_env" in source.table((table,)):
+        raise source.error(
+            (table, "api_key_env"), f"[{table}] the environment variable {variable or '(empty)'} is not set"
+        )
+    return dataclasses.replace(options, api_key=value) if value else options
+
+
+def _auth(source: Source, environ: Mapping[str, str]) -> Auth:
+    auth = read(source, ("auth",), Auth)
+    keys = tuple(key.strip() for key in environ.get("VOICEAGENT_API_KEY", "").split(",") if key.strip())
+    if any(not key.isascii() or any(character.isspace() for character in key) for key in keys):
+        raise ConfigError("environment: VOICEAGENT_API_KEY: keys are ASCII without spaces, separated by commas")
+    return dataclasses.replace(auth, keys=keys)
+
+
+def _server(source: Source, environ: Mapping[str, str], base: Path) -> Server:
+    server = read(source, ("server",), Server)
+    if (server.tls_cert is None) != (server.tls_key is None):
+        raise source.error(("server",), "[server] tls_cert and tls_key go together")
+    cert = _file(source, "tls_cert", server.tls_cert, base)
+    key = _file(source, "tls_key", server.tls_key, base)
+    port = environ.get("PORT", "").strip()
+    if port and not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
+        raise ConfigError(f'environment: PORT must be a whole number from 0 to 65535, not "{port[:40]}"')
+    return Server(
+        host=environ.get("HOST", "").strip() or server.host,
+        port=int(port) if port else server.port,
+        tls_cert=cert,
+        tls_key=key,
+    )
+
+
+def _file(source: Source, key: str, path: Path | None, base: Path) -> Path | None:
+    if path is None:
+        return None
+    if not (base / path).is_file():
+        raise source.error(("server", key), f"[server] {key}: there is no file {base / path}")
+    return base / path
+
+
+def _trace(source: Source, base: Path) -> Trace:
+    trace = read(source, ("trace",), Trace)
+    if trace.dir is not None and (base / trace.dir).exists() and not (base / trace.dir).is_dir():
+        raise source.error(("trace", "dir"), f"[trace] dir: {base / trace.dir} is not a folder")
+    return trace if trace.dir is None else Trace(base / trace.dir)
+
+
+def _is_scalar(value: object) -> bool:
+    return not isinstance(value, dict)
