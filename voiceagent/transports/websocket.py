@@ -1,0 +1,189 @@
+"""A WebSocket as a ports.Transport: text frames through a codec, one ordered bounded outbox, one writer task.
+
+Decides what a slow, broken or abusive client costs: bounded memory, a bounded wait, then the end of its session.
+Half-open sockets are found by the server's WebSocket pings (see server.py). Made by server.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from voiceagent.core.peer import Notice, Request
+from voiceagent.errors import RequestError, TransportError
+from voiceagent.wire import Codec
+
+MAX_MESSAGE = 16 * 1024 * 1024  # bytes
+
+# Close codes of RFC 6455, 7.4.1, and of the IANA registry (1013)
+NORMAL, POLICY, TOO_BIG, FAILED, TRY_LATER = 1000, 1008, 1009, 1011, 1013
+MAX_REASON = 120  # bytes; a close frame holds 123
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one client may cost. `play` waits beyond `soft_*`, so that `tell` always finds room up to `hard_*`."""
+
+    soft_messages: int = 50  # a second of 20 ms frames
+    soft_chars: int = 256 * 1024
+    hard_messages: int = 2000
+    hard_chars: int = 8 * 1024 * 1024
+    max_message: int = MAX_MESSAGE
+    max_errors: int = 100  # refused requests in a row
+    play_timeout_s: float = 10.0
+    close_timeout_s: float = 2.0
+
+
+class WebSocketTransport:
+    """One accepted socket. Made on the event loop; `aclose` must be awaited at the end, also after a failure."""
+
+    lead_s = 0.2
+    frame_s = 0.02
+
+    def __init__(self, socket: WebSocket, codec: Codec, bounds: Bounds | None = None) -> None:
+        self._socket = socket
+        self._codec = codec
+        self._bounds = bounds or Bounds()
+        self._outbox: deque[str] = deque()
+        self._chars = 0
+        self._errors = 0
+        self._broken: TransportError | None = None
+        self._closing: tuple[int, str] | None = None
+        self._peer_left = False
+        self._receiving: asyncio.Timeout | None = None
+        self._work = asyncio.Event()  # the writer has something to do
+        self._room = asyncio.Event()  # `play` may go on
+        self._room.set()
+        self._writer = asyncio.create_task(self._write(), name="websocket-writer")
+
+    async def receive(self) -> Request:
+        """The next request; a refused one is answered here. Raises TransportError."""
+        while True:
+            message = await self._next()
+            try:
+                request = self._codec.receive(message) if isinstance(message, str) else self._refuse_binary()
+            except RequestError as error:
+                self._errors += 1
+                self._put(self._codec.error(error))
+                if self._errors >= self._bounds.max_errors:
+                    self._break(POLICY, f"{self._errors} bad requests in a row")
+                continue
+            self._errors = 0
+            if request is not None:
+                return request
+
+    def tell(self, notice: Notice) -> None:
+        """Queue a notice. A client that lets the outbox overflow loses its session."""
+        if self._broken is None and self._closing is None:
+            for text in self._codec.encode(notice):
+                self._put(text)
+
+    async def play(self, notice: Notice) -> None:
+        """Queue a notice, when the client has read enough of what came before. Raises TransportError."""
+        if not self._room.is_set():
+            try:
+                async with asyncio.timeout(self._bounds.play_timeout_s):
+                    await self._room.wait()
+            except TimeoutError:
+                self._break(TRY_LATER, "the client does not read")
+        if self._broken is not None:
+            raise self._gone(self._broken)
+        if self._closing is not None:
+            raise TransportError("closed here", code=self._closing[0])
+        self.tell(notice)
+
+    async def aclose(self, code: int, reason: str) -> None:
+        """Send what is queued, then close; gives up on a client that does not read. Idempotent, leaves no task."""
+        if self._closing is None:
+            if self._broken is not None:
+                code, reason = self._broken.code, str(self._broken)
+            self._closing = (code, reason.encode()[:MAX_REASON].decode(errors="ignore"))
+            self._wake()
+        try:
+            await asyncio.wait({self._writer}, timeout=self._bounds.close_timeout_s)
+        finally:
+            if not self._writer.done():
+                self._writer.cancel()
+                await asyncio.wait({self._writer})
+
+    async def _next(self) -> str | bytes:
+        if self._broken is not None:
+            raise self._gone(self._broken)
+        if self._closing is not None:
+            raise TransportError("closed here", code=self._closing[0])
+        try:
+            # Without a deadline until `_break` or `aclose` gives it one that is over.
+            async with asyncio.timeout(None) as self._receiving:
+                message = await self._socket.receive()
+        except TimeoutError:
+            closed = self._broken or TransportError("closed here", code=(self._closing or (NORMAL, ""))[0])
+            raise self._gone(closed) from None
+        finally:
+            self._receiving = None
+        if message["type"] == "websocket.disconnect":
+            self._peer_left = True
+            code = message.get("code") or 1005
+            self._break(code, message.get("reason") or "the peer closed")
+            raise TransportError(f"the peer closed ({code})", code=code)
+        text = message.get("text")
+        if text is None:
+            return bytes(message.get("bytes") or b"")
+        if len(text) > self._bounds.max_message:
+            self._break(TOO_BIG, "the message is too big")
+            raise TransportError("the message is too big", code=TOO_BIG)
+        return str(text)
+
+    def _refuse_binary(self) -> Request:
+        raise RequestError("Binary messages are not understood; send JSON text.", code="invalid_json")
+
+    def _put(self, text: str) -> None:
+        if self._broken is not None:
+            return
+        self._outbox.append(text)
+        self._chars += len(text)
+        if len(self._outbox) > self._bounds.hard_messages or self._chars > self._bounds.hard_chars:
+            self._break(TRY_LATER, "the client does not read")
+            return
+        if len(self._outbox) >= self._bounds.soft_messages or self._chars >= self._bounds.soft_chars:
+            self._room.clear()
+        self._work.set()
+
+    def _break(self, code: int, reason: str) -> None:
+        """The connection is of no more use: whoever waits learns it now, and nothing more is queued."""
+        if self._broken is None:
+            self._broken = TransportError(reason, code=code)
+            if code != POLICY:  # an abusive client still hears why
+                self._outbox.clear()
+            self._wake()
+
+    def _wake(self) -> None:
+        self._room.set()
+        self._work.set()
+        if self._receiving is not None:
+            self._receiving.reschedule(asyncio.get_running_loop().time())
+
+    def _gone(self, broken: TransportError) -> TransportError:
+        return TransportError(str(broken), code=broken.code)
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                if self._outbox:
+                    text = self._outbox.popleft()
+                    self._chars -= len(text)
+                    if len(self._outbox) < self._bounds.soft_messages and self._chars < self._bounds.soft_chars:
+                        self._room.set()
+                    await self._socket.send_text(text)
+                elif self._closing is not None:
+                    if not self._peer_left:
+                        await self._socket.close(*self._closing)
+                    return
+                else:
+                    self._work.clear()
+                    await self._work.wait()
+        except (WebSocketDisconnect, RuntimeError, OSError):
+            # Gone, or closed by the server above us: starlette and uvicorn say it in these three ways.
+            self._break(1006, "the connection is lost")
