@@ -9,7 +9,7 @@ Broken there (model crash, server gone, bad output): raises EngineError. No othe
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -105,7 +105,7 @@ class AsrStream(Protocol):
         """More audio of this utterance at the model's rate. Never blocks, never raises for its content."""
         ...
 
-    def partials(self) -> AsyncIterator[Hypothesis]:
+    def partials(self) -> AsyncGenerator[Hypothesis, None]:
         """Hypotheses as they change, at a bounded cost, across utterances until `close`. Raises EngineError."""
         ...
 
@@ -183,7 +183,7 @@ class Llm(Protocol):
     """Chat endpoints by URL, vLLM, llama.cpp, audio-in models."""
 
     def load(self) -> None: ...
-    def stream(self, request: LlmRequest) -> AsyncIterator[LlmDelta]:
+    def stream(self, request: LlmRequest) -> AsyncGenerator[LlmDelta, None]:
         """An async generator; ends with LlmEnd. `aclose()` or cancellation stops generating. Raises EngineError."""
         ...
 
@@ -226,7 +226,7 @@ class Tts(Protocol):
     seams_audible: bool  # whether boundaries between chunks can be heard (then longer chunks are better)
 
     def load(self) -> None: ...
-    def speak(self, chunks: AsyncIterator[str], voice: Voice) -> AsyncIterator[Speech]:
+    def speak(self, chunks: AsyncIterator[str], voice: Voice) -> AsyncGenerator[Speech, None]:
         """An async generator of sound for text chunks pushed as they come.
 
         Every chunk's text comes back in exactly one `Speech.text` (the first piece of that chunk), also when nothing
@@ -357,3 +357,15 @@ class Transport(Protocol):
 
 
 EngineOptions = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """The models of a server, loaded once and shared by its sessions: a cascade, or one `duplex` model."""
+
+    vad: Vad | None = None
+    asr: Asr | None = None
+    llm: Llm | None = None
+    tts: Tts | None = None
+    turn: TurnDetector | None = None
+    duplex: Duplex | None = None

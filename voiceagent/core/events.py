@@ -12,7 +12,7 @@ from typing import Literal
 
 from voiceagent.core.policy import TurnPolicy
 
-Origin = Literal["turn", "request", "greeting", "apology", "idle"]
+Origin = Literal["turn", "request", "greeting", "apology", "idle", "native"]
 CancelReason = Literal["turn_detected", "client_cancelled", "continued", "failed", "closed"]
 EndReason = Literal["peer_left", "idle", "expired"]
 

@@ -62,6 +62,7 @@ class ReplySpec:
     metadata: Mapping[str, str] | None = None
     in_conversation: bool = True  # False: out of band, reads `input`, leaves no trace in the conversation
     input: tuple[Item | str, ...] | None = None  # items, or ids of items of the conversation
+    tag: Any = None  # the codec's own note on this request, opaque to the session; ReplyCreated.spec brings it back
 
 
 # --- requests ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,89 @@
+"""The states of the two floors. Only core/turns.py changes them.
+
+User floor:   Quiet -> Talking <-> Pausing -> Quiet.
+Agent floor:  Idle -> (Waiting ->) Thinking -> Speaking -> Idle.
+The floors meet in `overlap` (the user speaks while the agent has the floor) and `held_since` (the agent waits for the
+verdict). A draft is a reply started before the turn was over; it is not on the floor until it is released.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from voiceagent.core.events import Origin
+
+# --- the user's floor -------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Quiet:
+    """Nobody speaks on this side."""
+
+
+@dataclass(slots=True)
+class Talking:
+    """Voice is on. `overlap`: over the agent, and not yet judged; the peer has not been told of it."""
+
+    utterance: int
+    began: float
+    overlap: bool = False
+    pauses: int = 0
+    partial: str | None = None
+    interrupted: bool = False  # this utterance stopped a reply
+
+
+@dataclass(slots=True)
+class Pausing:
+    """Voice stopped; the turn may be over. `text` is the final transcript up to this pause, once known."""
+
+    utterance: int
+    began: float
+    stopped: float
+    pause: int
+    overlap: bool = False
+    partial: str | None = None
+    interrupted: bool = False
+    text: str | None = None
+    score: float | None = None
+
+
+UserFloor = Quiet | Talking | Pausing
+
+# --- the agent's floor ------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Idle:
+    """The agent has nothing to say. `since`: seconds; None until anything was said."""
+
+    since: float | None = None
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A reply was asked for while a transcript is still to come."""
+
+    since: float
+
+
+@dataclass(slots=True)
+class Thinking:
+    """A reply is being made; nothing of it was sent yet."""
+
+    reply: int
+    origin: Origin
+    since: float
+    held_since: float | None = None
+
+
+@dataclass(slots=True)
+class Speaking:
+    """A reply is being heard."""
+
+    reply: int
+    origin: Origin
+    held_since: float | None = None
+    starved_since: float | None = None
+
+
+AgentFloor = Idle | Waiting | Thinking | Speaking

@@ -1,0 +1,40 @@
+"""The session's clock: wall time, and microphone audio that may come faster than it. Called by runtime/session.py.
+
+Pauses are measured in the audio, so that a file sent at ten times its speed has the same turns; the agent's own waits
+run on the wall. Both are one monotonic clock: the wall plus how far the audio has ever been ahead of it. Audio that is
+late by no more than MAX_LAG_S is network jitter and keeps its place; a longer gap means that nothing was sent.
+"""
+
+from __future__ import annotations
+
+MAX_LAG_S = 1.0
+
+
+class StreamClock:
+    """All times in seconds."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0  # how far the audio has ever been ahead of the wall
+        self.heard_s = 0.0  # microphone audio since the stream began
+        self._end: float | None = None  # session time at which that audio ends
+
+    def now(self, wall: float) -> float:
+        """Session time."""
+        return wall + self.ahead
+
+    def arrived(self, duration_s: float, wall: float) -> float:
+        """Audio of this duration came in. Returns the session time at which it ends."""
+        now = wall + self.ahead
+        end = now if self._end is None else self._end + duration_s
+        if end < now - MAX_LAG_S:
+            end = now
+        self.ahead = max(self.ahead, end - wall)
+        self.heard_s += duration_s
+        self._end = end
+        return end
+
+    def stream_s(self, at: float) -> float:
+        """The place in the microphone stream of a session time, in seconds since the stream began, >= 0."""
+        if self._end is None:
+            return 0.0
+        return max(0.0, self.heard_s - (self._end - at))

@@ -1,0 +1,561 @@
+"""Who has the floor: the machine that every fact of a conversation passes through. Called by runtime/session.py only.
+
+`step(event, now)` answers with commands, `deadline` is when `DeadlinePassed` is due, `live` the one reply whose audio
+may be sent now. Every state has a way out by time alone; nothing here waits, and nothing elsewhere decides.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from voiceagent.core import endpointing
+from voiceagent.core import events as e
+from voiceagent.core import overlap as arbiter
+from voiceagent.core.completeness import completeness
+from voiceagent.core.events import Command, Event
+from voiceagent.core.floors import AgentFloor, Idle, Pausing, Quiet, Speaking, Talking, Thinking, UserFloor, Waiting
+from voiceagent.core.policy import TurnPolicy
+
+ROUNDING_S = 1e-6  # began + limit - began may be a little less than limit
+
+
+class TurnMachine:
+    """User floor x agent floor of one conversation. The same events at the same times give the same commands."""
+
+    def __init__(self, policy: TurnPolicy, language: str | None = None) -> None:
+        self.policy = policy
+        self.language = language
+        self.user: UserFloor = Quiet()
+        self.agent: AgentFloor = Idle()
+        self.draft: int | None = None
+        self.ended = False
+        self.pauses = endpointing.PauseMemory()
+        self._utterances = 0
+        self._replies = 0
+        self._owed = False  # a committed turn waits for the agent's floor to be free
+        self._pending: dict[int, tuple[int, float]] = {}  # committed without a transcript: utterance -> (pause, since)
+        self._opened: float | None = None
+
+    # --- what others may ask ------------------------------------------------------------------------------------
+
+    @property
+    def live(self) -> int | None:
+        """The reply that may be sent now; None while there is none or it is held."""
+        match self.agent:
+            case (Thinking(reply=reply) | Speaking(reply=reply)) as agent if agent.held_since is None:
+                return reply
+        return None
+
+    @property
+    def reply(self) -> int | None:
+        """The reply on the floor, held or not."""
+        match self.agent:
+            case Thinking(reply=reply) | Speaking(reply=reply):
+                return reply
+        return None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a reply is on the floor or about to be."""
+        return not isinstance(self.agent, Idle)
+
+    @property
+    def open_utterance(self) -> int | None:
+        """The user's utterance not yet committed."""
+        return None if isinstance(self.user, Quiet) else self.user.utterance
+
+    @property
+    def deadline(self) -> float | None:
+        """When DeadlinePassed must be posted, in seconds of the session clock; None: nothing to wait for."""
+        if self.ended:
+            return None
+        times = [*self._user_deadlines(), *self._agent_deadlines()]
+        times += [since + self.policy.final_timeout_s for _, since in self._pending.values()]
+        if self._opened is not None and self.policy.session_limit_s is not None:
+            times.append(self._opened + self.policy.session_limit_s)
+        return min(times, default=None)
+
+    # --- the step -----------------------------------------------------------------------------------------------
+
+    def step(self, event: Event, now: float) -> list[Command]:
+        """Take one fact, answer with orders. `now` never goes back; late answers about the past are ignored."""
+        if self.ended:
+            return []
+        match event:
+            case e.SessionStarted():
+                return self._started(now)
+            case e.PolicyChanged():
+                return self._policy_changed(event.policy, now)
+            case e.SpeechStarted():
+                return self._speech_started(event.at, now)
+            case e.SpeechStopped():
+                return self._speech_stopped(event.at, now)
+            case e.PartialTranscript():
+                return self._partial(event, now)
+            case e.FinalTranscript():
+                return self._final(event, now)
+            case e.RecognitionFailed():
+                return self._recognition_failed(event.utterance, event.pause, now)
+            case e.TurnScored():
+                return self._scored(event, now)
+            case e.InputCommitted():
+                return self._commit_by_peer(now)
+            case e.InputCleared():
+                return self._drop(now, announced=True)
+            case e.ReplyRequested():
+                return self._reply_requested(now)
+            case e.CancelRequested():
+                return self._cancel_requested(now)
+            case e.NativeReplyStarted():
+                return self._native_reply(now)
+            case e.PlayoutStarted() | e.PlayoutStarved() | e.PlayoutFed() | e.PlayoutFinished():
+                return self._playout(event, now)
+            case e.ReplyFailed():
+                return self._reply_failed(event.reply, event.stage, now)
+            case e.DeadlinePassed():
+                return self._deadline_passed(now)
+            case e.PeerLeft():
+                return self._end("peer_left")
+            case _:
+                assert_never(event)
+
+    # --- the session --------------------------------------------------------------------------------------------
+
+    def _started(self, now: float) -> list[Command]:
+        self._opened = now
+        if self.policy.greeting is not None or self.policy.greet:
+            return self._start("greeting", now, say=self.policy.greeting)
+        return []
+
+    def _policy_changed(self, policy: TurnPolicy, now: float) -> list[Command]:
+        was, self.policy = self.policy.mode, policy
+        if policy.mode in ("manual", "native") and was != policy.mode:
+            return self._drop(now, announced=True)  # nobody listens for its end any more
+        return []
+
+    def _end(self, reason: e.EndReason) -> list[Command]:
+        commands = self._cancel_draft("closed")
+        if (reply := self.reply) is not None:
+            commands += [e.CancelReply(reply, "closed"), e.FlushPlayout(reply), e.TruncateHistory(reply)]
+        self.agent, self.user, self._owed, self.ended = Idle(), Quiet(), False, True
+        self._pending.clear()
+        return [*commands, e.EndSession(reason)]
+
+    # --- the user speaks ----------------------------------------------------------------------------------------
+
+    def _speech_started(self, at: float, now: float) -> list[Command]:
+        match self.user:
+            case Talking():
+                return []
+            case Pausing() as user:  # the turn goes on
+                self.pauses.add(at - user.stopped)
+                self.user = Talking(
+                    user.utterance, user.began, user.overlap, user.pause, user.text or user.partial, user.interrupted
+                )
+                return self._cancel_draft("continued")
+            case Quiet():
+                return self._utterance_begins(at, now)
+            case _:
+                assert_never(self.user)
+
+    def _utterance_begins(self, at: float, now: float) -> list[Command]:
+        self._utterances += 1
+        begin: list[Command] = [e.BeginUtterance(self._utterances, at)]
+        match self.agent:
+            case (Thinking() | Speaking()) as agent if self.policy.interrupt_reply and self.policy.mode != "manual":
+                agent.held_since = now
+                self.user = Talking(self._utterances, at, overlap=True)
+                return [*begin, e.HoldPlayout(agent.reply)]
+        self.user = Talking(self._utterances, at)
+        if self.policy.mode != "manual":
+            begin.append(e.AnnounceSpeechStarted(self._utterances, at))
+        return begin
+
+    def _speech_stopped(self, at: float, now: float) -> list[Command]:
+        if not isinstance(self.user, Talking):
+            return []
+        was = self.user
+        pausing = Pausing(was.utterance, was.began, at, was.pauses + 1, was.overlap, was.partial, was.interrupted)
+        self.user = pausing
+        if pausing.overlap and (commands := self._judge(now)):
+            if self.user is not pausing:
+                return commands  # it was a noise
+        else:
+            commands = []
+        ask: list[Command] = [
+            e.FinalizeUtterance(pausing.utterance, pausing.pause),
+            e.ScoreTurn(pausing.utterance, pausing.pause),
+        ]
+        return commands + ask
+
+    def _partial(self, event: e.PartialTranscript, now: float) -> list[Command]:
+        match self.user:
+            case Talking(utterance=event.utterance) | Pausing(utterance=event.utterance):
+                self.user.partial = event.text
+                return self._judge(now) if self.user.overlap else []
+        return []
+
+    def _final(self, event: e.FinalTranscript, now: float) -> list[Command]:
+        if self._pending.get(event.utterance, (None,))[0] == event.pause:
+            return self._complete(event.utterance, event.text, now)
+        user = self.user
+        if not isinstance(user, Pausing) or (user.utterance, user.pause) != (event.utterance, event.pause):
+            return []
+        user.text = event.text.strip()
+        if user.overlap:
+            commands = self._judge(now)
+            return commands + self._consider(now) if self.user is user else commands
+        return self._consider(now)
+
+    def _scored(self, event: e.TurnScored, now: float) -> list[Command]:
+        user = self.user
+        if not isinstance(user, Pausing) or (user.utterance, user.pause) != (event.utterance, event.pause):
+            return []
+        user.score = event.probability
+        return self._consider(now) if user.text is not None and not user.overlap else []
+
+    def _recognition_failed(self, utterance: int, pause: int, now: float) -> list[Command]:
+        if self._pending.get(utterance, (None,))[0] == pause:
+            return self._complete(utterance, None, now)
+        user = self.user
+        if not isinstance(user, Pausing) or (user.utterance, user.pause) != (utterance, pause):
+            return []
+        user.text = (user.partial or "").strip()
+        commands = self._judge(now) if user.overlap else []
+        if self.user is not user:
+            return commands  # it was a noise or a backchannel
+        return commands + (self._commit(user, now) if user.text else self._not_heard(user, now))
+
+    # --- the end of a turn --------------------------------------------------------------------------------------
+
+    def _consider(self, now: float) -> list[Command]:
+        """A pause whose words are known: drop it, commit it, or wait with a held reply."""
+        user = self.user
+        assert isinstance(user, Pausing) and user.text is not None
+        if not user.text:
+            return self._not_heard(user, now) if user.interrupted else self._drop(now, announced=True)
+        if now >= self._end_of_turn(user):
+            return self._commit(user, now)
+        if self.draft is None and self._may_speculate() and endpointing.plausible(self._evidence(user)):
+            self._replies += 1
+            self.draft = self._replies
+            return [e.StartReply(self.draft, "turn", held=True, heard=user.text)]
+        return []
+
+    def _may_speculate(self) -> bool:
+        policy = self.policy
+        return policy.speculate and policy.create_reply and isinstance(self.agent, Idle) and not self._pending
+
+    def _evidence(self, user: Pausing) -> endpointing.PauseEvidence:
+        return endpointing.PauseEvidence(completeness(user.text or "", self.language), user.score)
+
+    def _end_of_turn(self, user: Pausing) -> float:
+        return user.stopped + endpointing.delay_s(self.policy, self._evidence(user), self.pauses)
+
+    def _commit(self, user: Pausing, now: float) -> list[Command]:
+        assert user.text is not None
+        self.user = Quiet()
+        commands: list[Command] = [
+            e.AnnounceSpeechStopped(user.utterance, user.stopped),
+            e.CommitTurn(user.utterance, user.text),
+        ]
+        return commands + self._answer(now)
+
+    def _answer(self, now: float) -> list[Command]:
+        """The committed turn gets its reply: the draft, a new one, or one owed until the floor is free."""
+        if not self.policy.create_reply:
+            return self._cancel_draft("continued")
+        if self.busy:
+            self._owed = not isinstance(self.agent, Waiting)
+            return []
+        if self._pending:
+            self.agent = Waiting(now)
+            return []
+        self._owed = False
+        if self.draft is not None:
+            reply, self.draft = self.draft, None
+            self.agent = Thinking(reply, "turn", now)
+            return [e.ReleaseReply(reply)]
+        return self._start("turn", now)
+
+    def _not_heard(self, user: Pausing, now: float) -> list[Command]:
+        """The user spoke and no words can be had: say so rather than fall silent."""
+        self.user = Quiet()
+        commands: list[Command] = [
+            e.AnnounceSpeechStopped(user.utterance, user.stopped),
+            e.CommitTurn(user.utterance, None),
+            e.CompleteTranscript(user.utterance, None),
+            *self._cancel_draft("failed"),
+        ]
+        if not self.policy.create_reply or self.busy:
+            return commands
+        return commands + self._start("apology", now, say=self.policy.not_heard)
+
+    def _commit_by_peer(self, now: float) -> list[Command]:
+        user = self.user
+        if isinstance(user, Quiet):
+            return []
+        commands = self._cancel_draft("continued")
+        if user.overlap:
+            commands += self._interrupt(now)
+        self.user = Quiet()
+        if isinstance(user, Pausing):
+            pause = user.pause
+            stopped = user.stopped
+            ask: list[Command] = []
+        else:
+            pause, stopped = user.pauses + 1, now
+            ask = [e.FinalizeUtterance(user.utterance, pause)]
+        if self.policy.mode != "manual":
+            commands.append(e.AnnounceSpeechStopped(user.utterance, stopped))
+        text = user.text if isinstance(user, Pausing) else None
+        if text is None:
+            self._pending[user.utterance] = (pause, now)
+        return [*commands, e.CommitTurn(user.utterance, text), *ask]
+
+    def _complete(self, utterance: int, text: str | None, now: float) -> list[Command]:
+        del self._pending[utterance]
+        commands: list[Command] = [e.CompleteTranscript(utterance, text)]
+        if isinstance(self.agent, Waiting) and not self._pending:
+            self.agent = Idle(now)
+            commands += self._start("request", now)
+        return commands
+
+    def _drop(self, now: float, *, announced: bool) -> list[Command]:
+        user = self.user
+        if isinstance(user, Quiet):
+            return []
+        if user.overlap:
+            return self._resume_and_drop()
+        self.user = Quiet()
+        told = announced and self.policy.mode != "manual"
+        return [*self._cancel_draft("continued"), e.DropUtterance(user.utterance, told), *self._pay(now)]
+
+    # --- speech over the agent ----------------------------------------------------------------------------------
+
+    def _judge(self, now: float) -> list[Command]:
+        """What the overlap is by now; [] while that is undecided."""
+        user = self.user
+        assert isinstance(user, Talking | Pausing) and user.overlap
+        stopped = isinstance(user, Pausing)
+        text = user.text if isinstance(user, Pausing) and user.text is not None else user.partial
+        final = isinstance(user, Pausing) and user.text is not None
+        voiced = (user.stopped if isinstance(user, Pausing) else now) - user.began + ROUNDING_S
+        verdict = arbiter.judge(arbiter.Overlap(voiced, stopped, text, final, self.language), self.policy)
+        if verdict == "interruption":
+            return self._interrupt(now)
+        if verdict == "noise" or (verdict == "backchannel" and stopped):
+            return self._resume_and_drop()
+        return []
+
+    def _interrupt(self, now: float) -> list[Command]:
+        """The user takes the floor: the reply ends where it was heard."""
+        user = self.user
+        assert isinstance(user, Talking | Pausing)
+        user.overlap = False
+        user.interrupted = True
+        return [e.AnnounceSpeechStarted(user.utterance, user.began), *self._stop_reply("turn_detected", now)]
+
+    def _resume_and_drop(self) -> list[Command]:
+        """It was nothing: go on at the very sample where it was held."""
+        user = self.user
+        assert isinstance(user, Talking | Pausing)
+        self.user = Quiet()
+        commands: list[Command] = [e.DropUtterance(user.utterance, announced=False)]
+        match self.agent:
+            case Thinking() | Speaking():
+                self.agent.held_since = None
+                commands.append(e.ResumePlayout(self.agent.reply))
+        return commands
+
+    def _overlap_over(self) -> list[Command]:
+        """The reply ended by itself while the user spoke over it: what is being said is an ordinary turn."""
+        match self.user:
+            case (Talking() | Pausing()) as user if user.overlap:
+                user.overlap = False
+                return [e.AnnounceSpeechStarted(user.utterance, user.began)]
+        return []
+
+    # --- the agent speaks ---------------------------------------------------------------------------------------
+
+    def _start(self, origin: e.Origin, now: float, *, say: str | None = None) -> list[Command]:
+        self._replies += 1
+        self.agent = Thinking(self._replies, origin, now)
+        self._owed = False
+        return [e.StartReply(self._replies, origin, say=say)]
+
+    def _reply_requested(self, now: float) -> list[Command]:
+        if self.busy:
+            return []
+        commands = self._cancel_draft("continued")
+        if self._pending:
+            self.agent = Waiting(now)
+            return commands
+        return commands + self._start("request", now)
+
+    def _native_reply(self, now: float) -> list[Command]:
+        if self.busy or self.policy.mode != "native":
+            return []
+        return self._start("native", now)
+
+    def _cancel_requested(self, now: float) -> list[Command]:
+        if isinstance(self.agent, Waiting):
+            self.agent = Idle(now)
+            return []
+        return [*self._stop_reply("client_cancelled", now), *self._floor_is_free(now)]
+
+    def _stop_reply(self, reason: e.CancelReason, now: float) -> list[Command]:
+        reply = self.reply
+        if reply is None:
+            return []
+        self.agent = Idle(now)
+        return [e.CancelReply(reply, reason), e.FlushPlayout(reply), e.TruncateHistory(reply)]
+
+    def _cancel_draft(self, reason: e.CancelReason) -> list[Command]:
+        if self.draft is None:
+            return []
+        draft, self.draft = self.draft, None
+        return [e.CancelReply(draft, reason), e.TruncateHistory(draft)]
+
+    def _playout(
+        self, event: e.PlayoutStarted | e.PlayoutStarved | e.PlayoutFed | e.PlayoutFinished, now: float
+    ) -> list[Command]:
+        agent = self.agent
+        if not isinstance(agent, Thinking | Speaking) or agent.reply != event.reply:
+            return []
+        match event:
+            case e.PlayoutStarted():
+                if isinstance(agent, Thinking):
+                    self.agent = Speaking(agent.reply, agent.origin, agent.held_since)
+            case e.PlayoutStarved():
+                if isinstance(agent, Speaking):
+                    agent.starved_since = now
+            case e.PlayoutFed():
+                if isinstance(agent, Speaking):
+                    agent.starved_since = None
+            case e.PlayoutFinished():
+                self.agent = Idle(now)
+                return self._floor_is_free(now)
+            case _:
+                assert_never(event)
+        return []
+
+    def _floor_is_free(self, now: float) -> list[Command]:
+        commands = self._overlap_over()
+        if isinstance(self.user, Pausing) and self.user.text is not None:
+            commands += self._consider(now)
+        return commands + self._pay(now)
+
+    def _pay(self, now: float) -> list[Command]:
+        """Start the reply owed to a committed turn, once both floors are free."""
+        if self._owed and not self.busy and isinstance(self.user, Quiet):
+            return self._start("turn", now)
+        return []
+
+    def _reply_failed(self, reply: int, stage: str, now: float) -> list[Command]:
+        if reply == self.draft:
+            return self._cancel_draft("failed")
+        agent = self.agent
+        if not isinstance(agent, Thinking | Speaking) or agent.reply != reply:
+            return []
+        origin = agent.origin
+        commands = self._stop_reply("failed", now) + self._overlap_over()
+        if origin in ("apology", "native") or stage in ("tts", "playout") or not isinstance(self.user, Quiet):
+            return commands  # no voice to apologise with, or nobody waits for it
+        return commands + self._start("apology", now, say=self.policy.apology)
+
+    # --- time ---------------------------------------------------------------------------------------------------
+
+    def _user_deadlines(self) -> list[float]:
+        policy = self.policy
+        match self.user:
+            case Quiet():
+                return []
+            case Talking() as user if user.overlap:
+                sustained = arbiter.Overlap(policy.overlap_interrupt_s, False, user.partial, False, self.language)
+                if arbiter.judge(sustained, policy) == "interruption":
+                    return [min(user.began + policy.overlap_interrupt_s, self._hold_limit(user))]
+                return [self._hold_limit(user)]  # a long backchannel
+            case Talking() as user:
+                return [] if policy.mode == "manual" else [user.began + policy.max_utterance_s]
+            case Pausing() as user if user.overlap:
+                return [min(user.stopped + policy.final_timeout_s, self._hold_limit(user))]
+            case Pausing(text=None) as user:
+                return [user.stopped + policy.final_timeout_s]
+            case Pausing() as user:
+                return [self._end_of_turn(user)]
+            case _:
+                assert_never(self.user)
+
+    def _hold_limit(self, user: Talking | Pausing) -> float:
+        held = self.agent.held_since if isinstance(self.agent, Thinking | Speaking) else None
+        return (user.began if held is None else held) + self.policy.hold_limit_s
+
+    def _agent_deadlines(self) -> list[float]:
+        policy = self.policy
+        match self.agent:
+            case Thinking(held_since=None) as agent:
+                return [agent.since + policy.first_audio_timeout_s]
+            case Speaking(held_since=None, starved_since=float() as starved):
+                return [starved + policy.starved_timeout_s]
+            case Waiting() as agent:
+                return [agent.since + policy.final_timeout_s]
+            case Idle(since=float() as since) if policy.idle_timeout_s is not None and isinstance(self.user, Quiet):
+                return [since + policy.idle_timeout_s]
+        return []
+
+    def _deadline_passed(self, now: float) -> list[Command]:
+        if self._opened is not None and self.policy.session_limit_s is not None:
+            if now >= self._opened + self.policy.session_limit_s:
+                return self._end("expired")
+        commands: list[Command] = []
+        for utterance, (_, since) in list(self._pending.items()):
+            if now >= since + self.policy.final_timeout_s:
+                commands += self._complete(utterance, None, now)
+        if any(now >= time for time in self._user_deadlines()):
+            commands += self._user_overdue(now)
+        if any(now >= time for time in self._agent_deadlines()):
+            commands += self._agent_overdue(now)
+        return commands
+
+    def _user_overdue(self, now: float) -> list[Command]:
+        match self.user:
+            case Talking() as user if user.overlap:
+                commands = self._judge(now)
+                if not commands and now >= self._hold_limit(user):
+                    commands = self._interrupt(now)  # sustained, whatever it is
+                return commands
+            case Talking() as user:
+                return self._overlong(user, now)
+            case Pausing() as user if user.overlap:
+                return self._resume_and_drop()
+            case Pausing(text=None) as user:
+                return self._recognition_failed(user.utterance, user.pause, now)
+            case Pausing() as user:
+                return self._commit(user, now)
+        return []
+
+    def _overlong(self, user: Talking, now: float) -> list[Command]:
+        """A turn at its maximum length: commit what was said and go on listening under a new number."""
+        self._utterances += 1
+        self._pending[user.utterance] = (user.pauses + 1, now)
+        self.user = Talking(self._utterances, now)
+        return [
+            e.AnnounceSpeechStopped(user.utterance, now),
+            e.CommitTurn(user.utterance, None),
+            e.FinalizeUtterance(user.utterance, user.pauses + 1),
+            e.BeginUtterance(self._utterances, now),
+            e.AnnounceSpeechStarted(self._utterances, now),
+        ]
+
+    def _agent_overdue(self, now: float) -> list[Command]:
+        match self.agent:
+            case Thinking(reply=reply) | Speaking(reply=reply):
+                return self._reply_failed(reply, "timeout", now)
+            case Waiting():
+                self.agent = Idle(now)
+                return self._start("request", now)
+            case Idle():
+                return [e.AnnounceIdle(now), *self._start("idle", now)]
+            case _:
+                assert_never(self.agent)

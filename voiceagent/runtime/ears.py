@@ -1,0 +1,98 @@
+"""What becomes of microphone audio in a cascade: VAD windows, the gate, the recogniser's inbox. Called by listening.
+
+Audio is fed to the recogniser from `prefix_padding_s` before the onset on, and not during pauses: a pause is cut to
+what the gate needs to notice it, so that a long hesitation costs no recognition.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from voiceagent.core import events as e
+from voiceagent.core.voicing import VoiceGate
+from voiceagent.errors import Overloaded
+from voiceagent.ports import AsrStream, Vad
+
+RING_S = 1.5
+
+
+class Ears:
+    """One session's ears. `at` are seconds of session time; `feed` is where recognition wants its audio."""
+
+    def __init__(
+        self,
+        vad: Vad,
+        post: Callable[[e.Event], None],
+        recogniser: Callable[[], AsrStream],
+        is_open: Callable[[], bool],
+        *,
+        threshold: float,
+        padding_s: float,
+        recent_s: float = 0.0,
+    ) -> None:
+        self.rate = vad.rate
+        self.block = vad.window
+        self.gate = VoiceGate(threshold)
+        self.padding_s = padding_s
+        self.manual = False
+        self.missed = 0  # windows the VAD had no time for
+        self._stream = vad.open()
+        self._post = post
+        self._recogniser = recogniser
+        self._is_open = is_open
+        self._ring: deque[bytes] = deque(maxlen=max(1, round(max(RING_S, recent_s) * self.rate / self.block)))
+        self._unfed = 0  # newest blocks of the ring the recogniser has not got
+        self._end = 0.0
+
+    async def hear(self, pcm: bytes, end: float) -> None:
+        """One block, which ends at session time `end`. Raises EngineError when the VAD is broken."""
+        self._end = end
+        self._ring.append(pcm)
+        self._unfed = min(self._unfed + 1, len(self._ring))
+        duration = self.block / self.rate
+        if self.manual:  # push-to-talk: whatever comes belongs to the turn
+            if not self._is_open():
+                self._post(e.SpeechStarted(end - duration))
+            self._feed()
+            return
+        try:
+            probability = await self._stream.push(pcm)
+        except Overloaded:
+            self.missed += 1
+            probability = 1.0 if self.gate.voiced else 0.0
+        change = self.gate.push(probability, end - duration, duration)
+        if self.gate.voiced:
+            if isinstance(change, e.SpeechStarted):
+                self._open(change)
+            self._feed()
+        elif isinstance(change, e.SpeechStopped):
+            self._feed()
+            self._post(change)
+
+    def stalled(self, now: float) -> None:
+        """No audio comes any more: speech in it is over."""
+        stopped = self.gate.stall(self._end)
+        if stopped is not None:
+            self._post(stopped)
+
+    def recent(self, seconds: float) -> bytes:
+        """The newest audio, at most this much of it."""
+        blocks = max(1, round(seconds * self.rate / self.block))
+        return b"".join(list(self._ring)[-blocks:])
+
+    def close(self) -> None:
+        """Free the VAD's slot."""
+        self._stream.close()
+
+    def _open(self, started: e.SpeechStarted) -> None:
+        """Speech began at `started.at`: the recogniser gets it from a little before."""
+        self._post(started)
+        wanted = round((self._end - started.at + self.padding_s) * self.rate / self.block)
+        self._unfed = min(self._unfed, max(1, wanted))
+
+    def _feed(self) -> None:
+        if self._unfed:
+            pieces = list(self._ring)[-self._unfed :]
+            self._recogniser().push(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            self._unfed = 0

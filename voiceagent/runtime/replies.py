@@ -1,0 +1,251 @@
+"""The replies of one session: started, released, cancelled, cut to what was heard. Obeys for runtime/session.py.
+
+Also the replies out of band: asked for by the peer beside the conversation, unpaced, never on the floor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from voiceagent.core import events as e
+from voiceagent.core import peer as p
+from voiceagent.core.frames import ReplyAudio
+from voiceagent.core.items import AudioPart, Item, Message, Status
+from voiceagent.core.peer import ReplySpec, ReplyStatus
+from voiceagent.errors import EngineError, Overloaded, RequestError
+from voiceagent.ports import LlmRequest, Transport, Voice
+from voiceagent.runtime.channel import ChannelClosed
+from voiceagent.runtime.graph import Work
+from voiceagent.runtime.playout import Playout
+from voiceagent.runtime.replying import Call, End, Reply, Replying, Text
+from voiceagent.runtime.telling import Telling
+
+if TYPE_CHECKING:
+    from voiceagent.runtime.session import Session
+
+KEPT = 64  # replies whose account is kept for a late truncate
+OUT_OF_BAND = 4  # at a time
+
+
+class Replies:
+    """Owns every reply of a session, from its start until its item can no longer be truncated."""
+
+    def __init__(self, session: Session, transport: Transport, spawn: Callable[[str, Work], None]) -> None:
+        self._session = session
+        self._transport = transport
+        self._spawn = spawn
+        self._telling = Telling(transport.tell, session.history, session.new_id)
+        self._replies: dict[int, Reply] = {}
+        self._beside: dict[str, Reply] = {}  # replies out of band, by id
+        self._wanted = ReplySpec()
+        self.playout = Playout(transport, self._telling, self._live, session.post, self._first_sent)
+
+    # --- the floor's replies ------------------------------------------------------------------------------------
+
+    def want(self, spec: ReplySpec) -> None:
+        """What the reply started next by the peer's request should be like."""
+        self._wanted = spec
+
+    def start(self, command: e.StartReply) -> Reply:
+        """Make a reply; a held one stays untold."""
+        spec, self._wanted = (self._wanted, ReplySpec()) if command.origin == "request" else (ReplySpec(), self._wanted)
+        reply = self._new(command.reply, command.origin, spec)
+        self._replies[command.reply] = reply
+        for number in list(self._replies)[:-KEPT]:
+            self.playout.forget(self._replies.pop(number))
+        if not command.held:
+            self._telling.created(reply)
+        if command.origin != "native":
+            self._generate(reply, self._request(reply, command.heard), command.say)
+        return reply
+
+    def release(self, number: int) -> None:
+        """The held reply is on the floor now."""
+        self._telling.created(self._replies[number])
+
+    def cancel(self, number: int, reason: e.CancelReason) -> None:
+        """Stop making it; what the peer is told follows with `truncate`."""
+        reply = self._replies[number]
+        reply.cancel()
+        reply.reason = reason
+
+    def flush(self, number: int) -> None:
+        """Drop what is not yet played; the peer is told to do so too, where its playout is ours."""
+        reply = self._replies[number]
+        self.playout.flush(reply)
+        if reply.message_index is not None:
+            self._transport.tell(p.OutputCleared(reply.reply_id))
+
+    def truncate(self, number: int) -> None:
+        """The reply is over where it was heard."""
+        reply = self._replies[number]
+        account = reply.account
+        played = self.playout.flush(reply)
+        duration = played / account.rate if account.rate else 0.0
+        text = reply.written if reply.output == "text" else account.text_at(played)
+        if reply.message_open:
+            self._telling.message_over(reply, text, duration, "incomplete")
+        elif reply.output == "audio" and reply.message_index is not None and played < account.generated:
+            self._session.history.set_heard(reply.item_id, text, duration, "incomplete")
+        self._telling.ended(reply, *_outcome(reply))
+
+    def acknowledge(self, item_id: str, audio_end_s: float) -> float:
+        """The peer played this item up to here: its word overrules the estimate. Returns the clamped time."""
+        reply = next((reply for reply in self._replies.values() if reply.item_id == item_id), None)
+        if reply is None or reply.output == "text" or not reply.account.rate:
+            raise RequestError("only assistant audio messages can be truncated", param="item_id")
+        account = reply.account
+        samples = min(round(audio_end_s * account.rate), self.playout.most(reply))
+        account.acked = samples
+        duration = samples / account.rate
+        status: Status = "completed" if account.complete and samples >= account.generated else "incomplete"
+        self._session.history.set_heard(item_id, account.text_at(samples), duration, status)
+        return duration
+
+    def active(self) -> Reply | None:
+        """The reply on the floor."""
+        return self._replies.get(self._session.machine.reply or 0)
+
+    def active_id(self) -> str | None:
+        """Its id, as the peer knows it."""
+        reply = self.active()
+        return None if reply is None else reply.reply_id
+
+    # --- beside the conversation --------------------------------------------------------------------------------
+
+    def beside(self, spec: ReplySpec) -> None:
+        """A reply out of band. Raises RequestError when there are too many already."""
+        if len(self._beside) >= OUT_OF_BAND:
+            raise RequestError(f"only {OUT_OF_BAND} responses out of band at a time", code="rate_limit_exceeded")
+        reply = self._new(-1, "request", spec)
+        self._beside[reply.reply_id] = reply
+        self._telling.created(reply)
+        self._generate(reply, self._request(reply, None), None)
+        self._spawn(f"{reply.reply_id}-out", self._tell_all(reply))
+
+    def cancel_beside(self, reply_id: str) -> bool:
+        """Stop a reply out of band; False when there is none of this id."""
+        reply = self._beside.get(reply_id)
+        if reply is not None:
+            reply.reason = "client_cancelled"
+            reply.cancel()
+        return reply is not None
+
+    async def _tell_all(self, reply: Reply) -> None:
+        """An unpaced playout."""
+        try:
+            while True:
+                match item := await reply.out.get():
+                    case ReplyAudio():
+                        index = self._telling.message(reply)
+                        reply.account.add(item)
+                        self._telling.text(reply, item.text)
+                        if item.pcm:
+                            notice = p.MessageAudio(reply.reply_id, reply.item_id, index, item.pcm, item.rate)
+                            await self._transport.play(notice)
+                    case Text():
+                        self._telling.text(reply, item.delta)
+                    case Call():
+                        self._over(reply)
+                        self._telling.call(reply, item)
+                    case End():
+                        reply.usage = item.usage
+                        self._over(reply)
+                        self._telling.ended(reply, item.status, item.reason)
+                        return
+        except ChannelClosed:
+            self._over(reply)
+            self._telling.ended(reply, *_outcome(reply))
+        finally:
+            del self._beside[reply.reply_id]
+
+    def _over(self, reply: Reply) -> None:
+        account = reply.account
+        self._telling.message_over(
+            reply, reply.written, account.generated / account.rate if account.rate else 0.0, "completed"
+        )
+
+    # --- making them --------------------------------------------------------------------------------------------
+
+    def prefill(self) -> None:
+        """Warm the language model with the conversation so far, so that only the user's words are left to read."""
+        llm = self._session.engines.llm
+        if llm is None:
+            return
+        request = self._llm_request(ReplySpec(), self._session.history.items)
+
+        async def warm() -> None:
+            try:
+                await llm.prefill(request)
+            except (EngineError, Overloaded) as error:
+                self._session.trace.fault("prefill", error)
+
+        self._spawn("llm-prefill", warm())
+
+    def close(self) -> None:
+        """Cancel everything."""
+        for reply in (*self._replies.values(), *self._beside.values()):
+            reply.cancel()
+
+    def _new(self, number: int, origin: e.Origin, spec: ReplySpec) -> Reply:
+        new_id = self._session.new_id
+        output = spec.output or self._session.options.output
+        return Reply(number, new_id("resp"), new_id("item"), origin, output, spec)
+
+    def _generate(self, reply: Reply, request: LlmRequest, say: str | None) -> None:
+        session = self._session
+        options = session.options
+        making = Replying(
+            session.engines,
+            reply,
+            request,
+            Voice(reply.spec.voice or options.voice, options.speed, options.language),
+            say=say,
+            failed=lambda error: self._failed(reply, error),
+            mark=session.mark,
+        )
+        self._spawn(f"reply-{reply.reply_id}", making.run())
+
+    def _failed(self, reply: Reply, error: EngineError | Overloaded) -> None:
+        reply.failure = str(error)
+        if reply.reply_id in self._beside:
+            self._session.trace.fault("response out of band", error)
+            reply.cancel()
+        else:
+            self._session.reply_failed(reply, error)
+
+    def _request(self, reply: Reply, heard: str | None) -> LlmRequest:
+        items = self._session.history.items
+        if reply.spec.input is not None:
+            history = self._session.history
+            items = tuple(history.require(item) if isinstance(item, str) else item for item in reply.spec.input)
+        if heard is not None:
+            said: Item = Message("", "user", (AudioPart(heard),))
+            items = (*items, said)
+        return self._llm_request(reply.spec, items)
+
+    def _llm_request(self, spec: ReplySpec, items: tuple[Item, ...]) -> LlmRequest:
+        options = self._session.options
+        return LlmRequest(
+            options.instructions if spec.instructions is None else spec.instructions,
+            items,
+            options.tools if spec.tools is None else spec.tools,
+            spec.tool_choice or options.tool_choice,
+            spec.max_tokens or options.max_tokens,
+            self._session.id,
+        )
+
+    def _live(self) -> Reply | None:
+        number = self._session.machine.live
+        return None if number is None else self._replies.get(number)
+
+    def _first_sent(self, reply: Reply) -> None:
+        if reply.origin in ("turn", "native"):
+            self._session.mark("first_sent")
+            self._session.trace.turn(self._session.account)
+
+
+def _outcome(reply: Reply) -> tuple[ReplyStatus, str | None]:
+    """How a reply that was stopped ended: status and reason."""
+    return ("failed", reply.failure) if reply.failure is not None else ("cancelled", reply.reason)

@@ -1,0 +1,213 @@
+"""One reply: LLM -> segmenter -> TTS -> its playout channel, as one task. Started and cancelled by runtime/session.py.
+
+Nothing here knows whether the reply is held, live or stale: it fills `out`, which only playout empties, and which is
+closed when the reply is cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from voiceagent.core.budget import Mark
+from voiceagent.core.events import Origin
+from voiceagent.core.frames import ReplyAudio
+from voiceagent.core.ledger import ReplyAccount
+from voiceagent.core.peer import Output, ReplySpec, ReplyStatus, Usage
+from voiceagent.core.segmenter import Segmenter
+from voiceagent.errors import EngineError, Overloaded
+from voiceagent.ports import Engines, Llm, LlmEnd, LlmRequest, TextDelta, ToolCallDelta, Tts, Voice
+from voiceagent.runtime.channel import Channel, ChannelClosed
+
+AHEAD_S = 20.0  # how much speech may be made before it is played; beyond it the LLM and the TTS wait
+TEXT_CHUNKS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """More of a written reply."""
+
+    delta: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A complete tool call; `arguments` is JSON text."""
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Nothing more comes."""
+
+    status: ReplyStatus = "completed"
+    reason: str | None = None
+    usage: Usage = field(default_factory=Usage)
+
+
+Out = ReplyAudio | Text | Call | End
+
+
+def seconds(item: Out) -> float:
+    """What an item weighs in the playout channel."""
+    return item.samples / item.rate if isinstance(item, ReplyAudio) else 0.01
+
+
+@dataclass
+class Reply:
+    """One reply on its way: what was asked, what was made, what the peer has been told of it."""
+
+    number: int
+    reply_id: str
+    item_id: str
+    origin: Origin
+    output: Output
+    spec: ReplySpec
+    out: Channel[Out] = field(default_factory=lambda: Channel[Out](AHEAD_S, seconds))
+    account: ReplyAccount = field(default_factory=ReplyAccount)
+    task: asyncio.Task[None] | None = None
+    usage: Usage = field(default_factory=Usage)
+    items: int = 0  # output items the peer has been told of
+    created: bool = False  # the peer knows of the reply
+    message_index: int | None = None  # the message's place among the output items, once begun
+    message_open: bool = False
+    written: str = ""  # text told so far (captions of speech, or a written reply)
+    ended: bool = False  # the peer was told of its end
+    cancelled: bool = False
+    reason: str | None = None  # why it was cancelled
+    failure: str | None = None  # what failed
+
+    def cancel(self) -> None:
+        """Stop making it; what was made is dropped. Idempotent."""
+        self.cancelled = True
+        self.out.close(drop=True)
+        if self.task is not None:
+            self.task.cancel()
+
+
+class Replying:
+    """Makes one reply. `failed(error)` is called once when a stage fails; `mark` notes times for the budget."""
+
+    def __init__(
+        self,
+        engines: Engines,
+        reply: Reply,
+        request: LlmRequest,
+        voice: Voice,
+        *,
+        say: str | None,
+        failed: Callable[[EngineError | Overloaded], None],
+        mark: Callable[[Mark], None],
+    ) -> None:
+        self._reply = reply
+        self._engines = engines
+        self._request = request
+        self._voice = voice
+        self._say = say
+        self._failed = failed
+        self._mark = mark
+        self._end = End()
+        self._calls: list[Call] = []
+        self._spoke = False
+
+    async def run(self) -> None:
+        """Fill the reply's channel up to its End, or report the failure."""
+        if self._reply.cancelled:
+            return
+        self._reply.task = asyncio.current_task()
+        try:
+            if self._reply.output == "text":
+                async for text in self._words():
+                    self._spoke = True
+                    await self._reply.out.put(Text(text))
+            else:
+                await self._speak()
+            if not self._spoke and not self._calls and self._reply.output == "audio":
+                raise EngineError("the reply has nothing that can be said", stage="llm", category="bad_output")
+            for call in self._calls:
+                await self._reply.out.put(call)
+            await self._reply.out.put(self._end)
+        except (EngineError, Overloaded) as error:
+            self._failed(error)
+        except ChannelClosed:
+            pass  # cancelled while it was being made
+
+    async def _speak(self) -> None:
+        """The LLM and the TTS at the same time, with a short channel between them."""
+        chunks: Channel[str] = Channel(TEXT_CHUNKS)
+        writing = asyncio.create_task(self._write(chunks), name=f"reply-{self._reply.number}-llm")
+        try:
+            async with aclosing(self._tts().speak(_drain(chunks), self._voice)) as pieces:
+                async for piece in pieces:
+                    self._mark("first_audio")
+                    self._spoke = self._spoke or bool(piece.pcm)
+                    await self._reply.out.put(
+                        ReplyAudio(self._reply.number, piece.pcm, piece.rate, piece.text, piece.words)
+                    )
+            await writing
+        finally:
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
+
+    async def _write(self, chunks: Channel[str]) -> None:
+        segmenter = Segmenter()
+        try:
+            async for text in self._words():
+                for chunk in segmenter.push(text):
+                    self._mark("first_chunk")
+                    await chunks.put(chunk)
+            for chunk in segmenter.flush():
+                self._mark("first_chunk")
+                await chunks.put(chunk)
+        finally:
+            chunks.close()
+
+    async def _words(self) -> AsyncIterator[str]:
+        """Text as it is made; tool calls and the end are kept aside."""
+        if self._say is not None:
+            yield self._say
+            return
+        calls: dict[int, list[str]] = {}
+        async with aclosing(self._llm().stream(self._request)) as deltas:
+            async for delta in deltas:
+                match delta:
+                    case TextDelta():
+                        self._mark("first_token")
+                        yield delta.text
+                    case ToolCallDelta():
+                        self._mark("first_token")
+                        parts = calls.setdefault(delta.index, ["", "", ""])
+                        parts[0] = parts[0] or delta.call_id
+                        parts[1] = parts[1] or delta.name
+                        parts[2] += delta.arguments
+                    case LlmEnd():
+                        length = delta.reason == "length"
+                        self._end = End(
+                            "incomplete" if length else "completed",
+                            "max_output_tokens" if length else None,
+                            delta.usage,
+                        )
+        self._calls = [Call(*calls[index]) for index in sorted(calls)]
+
+    def _llm(self) -> Llm:
+        if self._engines.llm is None:
+            raise EngineError("no language model is configured", stage="llm", category="unavailable")
+        return self._engines.llm
+
+    def _tts(self) -> Tts:
+        if self._engines.tts is None:
+            raise EngineError("no voice is configured", stage="tts", category="unavailable")
+        return self._engines.tts
+
+
+async def _drain(chunks: Channel[str]) -> AsyncIterator[str]:
+    try:
+        while True:
+            yield await chunks.get()
+    except ChannelClosed:
+        return

@@ -1,0 +1,322 @@
+"""One conversation: owns the turn machine, the history and the stages. The only place where commands are obeyed.
+
+Facts come in by `post`, synchronously, from whichever stage saw them; the machine's commands are obeyed in the same
+call, so an interruption crosses no queue. What the peer asks goes through runtime/asking.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from typing import assert_never
+
+from voiceagent.core import events as e
+from voiceagent.core import peer as p
+from voiceagent.core.budget import Budget, Mark, TurnAccount
+from voiceagent.core.history import History
+from voiceagent.core.items import AudioPart, Item, Message
+from voiceagent.core.peer import SessionOptions
+from voiceagent.core.streamclock import StreamClock
+from voiceagent.core.turns import TurnMachine
+from voiceagent.errors import EngineError, TransportError
+from voiceagent.ports import AsrHints, Engines, Transport
+from voiceagent.runtime.asking import Asking
+from voiceagent.runtime.duplex import DuplexEars
+from voiceagent.runtime.ears import Ears
+from voiceagent.runtime.graph import Graph
+from voiceagent.runtime.listening import Listening
+from voiceagent.runtime.recognising import Recognising
+from voiceagent.runtime.replies import Replies
+from voiceagent.runtime.replying import Reply
+from voiceagent.runtime.trace import Trace
+
+CLOSE_NORMAL, CLOSE_BROKEN = 1000, 1011  # RFC 6455, 7.4.1
+
+
+def random_id(prefix: str) -> str:
+    """An id that cannot be guessed: "item_3f..."."""
+    return f"{prefix}_{secrets.token_hex(10)}"
+
+
+class Session:
+    """Built and run inside the event loop: `await Session(...).run()` lasts as long as the conversation."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        options: SessionOptions,
+        engines: Engines,
+        *,
+        trace: Trace | None = None,
+        budget: Budget | None = None,
+        new_id: Callable[[str], str] = random_id,
+    ) -> None:
+        self.id = new_id("sess")
+        self.options = options
+        self.engines = engines
+        self.new_id = new_id
+        self.tell = transport.tell
+        self.trace = trace or Trace()
+        self.budget = budget or Budget()
+        self.machine = TurnMachine(options.policy, options.language)
+        self.history = History()
+        self.clock = StreamClock()
+        self.account = TurnAccount()
+        self.uncommitted_s = 0.0  # microphone audio since the last commit or clear
+        self._loop = asyncio.get_running_loop()
+        self._transport = transport
+        self._graph = Graph()
+        self._timer: asyncio.TimerHandle | None = None
+        self._items: dict[int, tuple[str, float]] = {}  # utterance -> (item id, session time it began)
+        self.replies = Replies(self, transport, self._graph.spawn)
+        self._asking = Asking(self)
+        self._recognising: Recognising | None = None
+        self._ears: Ears | DuplexEars
+        if engines.duplex is not None:
+            self._ears = DuplexEars(self, engines.duplex)
+        else:
+            self._ears = self._cascade()
+
+    def _cascade(self) -> Ears:
+        vad, asr = self.engines.vad, self.engines.asr
+        if vad is None or asr is None:
+            raise EngineError("a conversation needs a VAD and a recogniser", stage="vad", category="unavailable")
+        recognising = Recognising(asr, self._hints(), self._graph.spawn, self.post, self.trace.fault)
+        self._recognising = recognising
+        turn = self.engines.turn
+        ears = Ears(
+            vad,
+            self.post,
+            lambda: recognising.stream,
+            lambda: self.machine.open_utterance is not None,
+            threshold=self.options.vad_threshold,
+            padding_s=self.options.prefix_padding_s,
+            recent_s=turn.wants_s if turn else 0.0,
+        )
+        self._tune(ears)
+        return ears
+
+    # --- life ---------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Converse until the peer leaves or the session ends. Raises only programming errors."""
+        code, reason = CLOSE_NORMAL, "the conversation is over"
+        self._graph.spawn("session", self._converse())
+        self._graph.spawn("playout", self.replies.playout.run())
+        try:
+            await self._graph.run()
+        except EngineError as error:
+            self.trace.fault("session", error)
+            code, reason = CLOSE_BROKEN, "a part that every conversation needs has failed"
+        except TransportError as error:
+            code, reason = error.code, str(error)
+        except BaseException:
+            code, reason = CLOSE_BROKEN, "internal error"
+            raise
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            self.replies.close()
+            self._ears.close()
+            if self._recognising is not None:
+                self._recognising.close()
+            self.trace.closed()
+            await self._transport.aclose(code, reason)
+
+    async def _converse(self) -> None:
+        self.trace.opened(self.id, self.options.policy, self.options.language)
+        self.tell(p.SessionOpened(self.id, self.options))
+        listening = Listening(self._transport, self._ears, self.clock, self._asking.ask, self._heard)
+        self.replies.prefill()
+        self.post(e.SessionStarted())
+        try:
+            await listening.run()
+        except TransportError:
+            self.post(e.PeerLeft())
+
+    def configure(self, options: SessionOptions) -> None:
+        """The peer's new options are in force from now on."""
+        old, self.options = self.options, options
+        self.machine.language = options.language
+        if isinstance(self._ears, Ears):
+            self._tune(self._ears)
+        if self._recognising is not None:
+            self._recognising.hints = self._hints()
+        self.post(e.PolicyChanged(options.policy))
+        self.tell(p.Configured(options))
+        if (old.instructions, old.tools) != (options.instructions, options.tools):
+            self.replies.prefill()
+
+    def _tune(self, ears: Ears) -> None:
+        ears.gate.threshold = self.options.vad_threshold
+        ears.padding_s = self.options.prefix_padding_s
+        ears.manual = self.options.policy.mode == "manual"
+
+    def _hints(self) -> AsrHints:
+        return AsrHints(self.options.language, self.options.vocabulary)
+
+    # --- facts and time -----------------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        """The session's clock, in seconds."""
+        return self.clock.now(self._loop.time())
+
+    def post(self, event: e.Event) -> None:
+        """A fact: step the machine, obey at once, arm the one timer."""
+        now = self.now()
+        self._mark_event(event, now)
+        commands = self.machine.step(event, now)
+        self.trace.step(now, event, commands)
+        for command in commands:
+            self._obey(command, now)
+        self.replies.playout.wake()
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline = self.machine.deadline
+        if deadline is not None:
+            self._timer = self._loop.call_at(deadline - self.clock.ahead, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        self.post(e.DeadlinePassed())
+
+    def _heard(self, duration_s: float) -> None:
+        """Audio came in; it may have moved the clock past the deadline."""
+        self.uncommitted_s += duration_s
+        deadline = self.machine.deadline
+        if deadline is not None and deadline <= self.now():
+            self.post(e.DeadlinePassed())
+
+    def mark(self, name: Mark) -> None:
+        """Note the time of something in the account of the turn under way."""
+        self.account.mark(name, self.now())
+
+    def _mark_event(self, event: e.Event, now: float) -> None:
+        match event:
+            case e.SpeechStopped():
+                self.account = TurnAccount(self.account.turn + 1)
+                self.account.mark("speech_ended", event.at)
+                self.account.mark("speech_stopped", now)
+            case e.FinalTranscript():
+                self.account.mark("transcribed", now)
+
+    # --- commands -----------------------------------------------------------------------------------------------
+
+    def _obey(self, command: e.Command, now: float) -> None:
+        match command:
+            case e.BeginUtterance():
+                self._items[command.utterance] = (self.new_id("item"), command.at)
+                if self._recognising is not None:
+                    self._recognising.begin(command.utterance)
+                self.replies.prefill()
+            case e.AnnounceSpeechStarted():
+                at = self.clock.stream_s(command.at - self.options.prefix_padding_s)
+                self.tell(p.UserSpeechStarted(self._items[command.utterance][0], at))
+            case e.AnnounceSpeechStopped():
+                self.tell(p.UserSpeechStopped(self._items[command.utterance][0], self.clock.stream_s(now)))
+            case e.FinalizeUtterance():
+                if self._recognising is not None:
+                    self._recognising.finalize(command.utterance, command.pause)
+            case e.ScoreTurn():
+                self._score(command)
+            case e.DropUtterance():
+                self._drop(command, now)
+            case e.CommitTurn():
+                self._commit(command, now)
+            case e.CompleteTranscript():
+                self._complete(command.utterance, command.text)
+            case e.AnnounceIdle():
+                self._idle(self.clock.stream_s(command.at))
+            case e.StartReply():
+                self.mark("started")
+                self.replies.start(command)
+            case e.ReleaseReply():
+                self.replies.release(command.reply)
+            case e.CancelReply():
+                self.replies.cancel(command.reply, command.reason)
+            case e.HoldPlayout() | e.ResumePlayout():
+                pass  # playout asks the machine who is live; `wake` follows every step
+            case e.FlushPlayout():
+                self.replies.flush(command.reply)
+            case e.TruncateHistory():
+                self.replies.truncate(command.reply)
+            case e.EndSession():
+                self._graph.stop()
+            case _:
+                assert_never(command)
+
+    def _score(self, command: e.ScoreTurn) -> None:
+        turn = self.engines.turn
+        if turn is None or not isinstance(self._ears, Ears):
+            return
+        pcm = self._ears.recent(turn.wants_s) if turn.wants_s else b""
+
+        async def ask() -> None:
+            try:
+                score = await turn.score(pcm, "", self.history.items)
+                self.post(e.TurnScored(command.utterance, command.pause, score.probability))
+            except EngineError as error:
+                self.trace.fault("turn detector", error)
+
+        self._graph.spawn(f"turn-{command.utterance}.{command.pause}", ask())
+
+    def _drop(self, command: e.DropUtterance, now: float) -> None:
+        item_id, _ = self._items.pop(command.utterance)
+        if self._recognising is not None:
+            self._recognising.drop()
+        if command.announced:
+            self.tell(p.UserSpeechStopped(item_id, self.clock.stream_s(now)))
+            self.tell(p.InputWasCleared())
+
+    def _commit(self, command: e.CommitTurn, now: float) -> None:
+        item_id, began = self._items[command.utterance]
+        self.mark("committed")
+        self.uncommitted_s = 0.0
+        self.user_said(item_id, None, now - began)
+        if command.text is not None:
+            self._complete(command.utterance, command.text)
+
+    def _complete(self, utterance: int, text: str | None) -> None:
+        item_id, _ = self._items.pop(utterance)
+        self.transcribed(item_id, text)
+
+    def _idle(self, at_s: float) -> None:
+        """Nobody spoke: the silence becomes an item without words, as OpenAI Realtime has it."""
+        item_id = self.new_id("item")
+        silence_s = min(at_s, self.machine.policy.idle_timeout_s or 0.0)
+        self.tell(p.IdleTimedOut(item_id, at_s - silence_s, at_s))
+        self.user_said(item_id, "", silence_s)
+
+    def user_said(self, item_id: str, text: str | None, duration_s: float) -> None:
+        """The user's speech becomes an item of the conversation; its transcript may still be to come."""
+        item: Item = Message(item_id, "user", (AudioPart(text, duration_s),))
+        previous = self.history.add(item)
+        self.tell(p.InputWasCommitted(item_id, previous))
+        self.tell(p.ItemAdded(item, previous))
+
+    def transcribed(self, item_id: str, text: str | None) -> None:
+        """The transcript of a committed item is known, or (None) cannot be had."""
+        item = self.history.get(item_id)
+        if not isinstance(item, Message) or not isinstance(item.parts[0], AudioPart):
+            return  # deleted meanwhile
+        duration = item.parts[0].duration_s
+        self.history.put(Message(item_id, "user", (AudioPart(text, duration),)))
+        if not self.options.transcribe:
+            return
+        if text is None:
+            self.tell(p.TranscriptFailed(item_id, "the speech could not be recognised"))
+        else:
+            if text:
+                self.tell(p.TranscriptDelta(item_id, text))
+            self.tell(p.TranscriptDone(item_id, text, duration))
+
+    def reply_failed(self, reply: Reply, error: Exception) -> None:
+        """A stage of a reply failed; the machine decides what to do about it."""
+        stage = error.stage if isinstance(error, EngineError) else "llm"  # Overloaded: a queue before a model
+        self.trace.fault(f"reply {reply.number}", error)
+        self.post(e.ReplyFailed(reply.number, stage))
