@@ -1,8 +1,8 @@
 """Voice-to-voice latency over WebSocket, judged at the audio: ten different questions, asked in real time.
 
-`python -m benchmarks.latency [--rounds 3] [--json FILE] [--url ws://...]`: the time from the last voiced sample
-that was sent to the first voiced sample received (arrival of the first audio plus its leading silence). Without --url it starts
-our server with the embedded models in a process of its own; with --url it measures any OpenAI Realtime endpoint.
+`python -m benchmarks.latency [--rounds 3] [--json FILE] [--url ws://...]`: the time from the last voiced sample sent to
+the first voiced sample received (arrival of the first audio plus its leading silence). Without --url it starts our
+server with the embedded models in a process of its own; with --url it measures any OpenAI Realtime endpoint.
 """
 
 from __future__ import annotations
