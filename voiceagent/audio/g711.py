@@ -1,7 +1,8 @@
 """G.711 mu-law and A-law, one byte a sample at 8 kHz, from and to int16 little-endian mono. Called by wire codecs.
 
 Tables follow ITU-T G.711 (11/88) tables 1a-2b: mu-law works on the upper 14 bits of a sample, A-law on the upper 13;
-both codes are sent with the inversions of the recommendation (mu-law all bits, A-law the even bits).
+both codes are sent with the inversions of the recommendation (mu-law all bits, A-law the even bits). Negative samples
+round away from zero there, as in the reference code of Sun that the standard library had.
 """
 
 from __future__ import annotations

@@ -39,9 +39,23 @@ class Transcript:
         return self.text.rstrip("\"'”’»)]」』")[-1:]
 
     @property
+    def marked(self) -> bool:
+        """Whether the recogniser heard a question."""
+        return self.mark in ("?", "？", "؟")
+
+    @property
+    def inverted(self) -> bool:
+        """Whether it has the word order of a question, after "hi", "so", "and", "well"."""
+        leads = self.lex.answers | self.lex.fillers | self.lex.conjunctions
+        rest = self.words
+        while len(rest) > 1 and rest[0] in leads and not starts_with(rest, self.lex.question_starts):
+            rest = rest[1:]
+        return starts_with(rest, self.lex.question_starts)
+
+    @property
     def asks(self) -> bool:
         """Whether it has the mark or the word order of a question."""
-        return self.mark in "?？؟" or starts_with(self.words, self.lex.question_starts)
+        return self.marked or self.inverted
 
     @property
     def is_answer(self) -> bool:
@@ -69,7 +83,7 @@ def _trails_off(said: Transcript) -> bool:
 
 def _elliptic(said: Transcript) -> bool:
     """Whether the last word, which elsewhere leaves a phrase open, ends it: "Where from?" "Yes, I am." "Turn it on"."""
-    if said.mark in "?？؟" and starts_with(said.words, said.lex.question_starts):
+    if said.marked and said.inverted:
         return True
     if starts_with(said.words, said.lex.affirmations) and len(said.words) <= 4:
         return True
@@ -77,11 +91,16 @@ def _elliptic(said: Transcript) -> bool:
     return commands and said.words[-1] in said.lex.particles and len(said.words) <= 4
 
 
+def _verbless(said: Transcript) -> bool:
+    """Whether a sentence long enough for a verb has none; "and what about tomorrow?" needs none."""
+    return len(said.words) >= _MANY_WORDS and not said.has_verb and not said.marked
+
+
 CUES: tuple[Cue, ...] = (
     Cue("full stop", 0.2, lambda said: said.mark in ".。।۔።"),
     Cue("exclamation mark", 0.22, lambda said: said.mark in "!！"),
-    Cue("question mark", 0.22, lambda said: said.mark in "?？؟"),
-    Cue("question word first", 0.1, lambda said: starts_with(said.words, said.lex.question_starts)),
+    Cue("question mark", 0.22, lambda said: said.marked),
+    Cue("question word first", 0.1, lambda said: said.inverted),
     Cue("short answer", 0.35, lambda said: said.is_answer),
     Cue("polite end", 0.15, lambda said: not said.is_answer and ends_with(said.words, said.lex.closers)),
     Cue("trails off", -0.6, _trails_off),
@@ -99,22 +118,17 @@ CUES: tuple[Cue, ...] = (
         -0.55,
         lambda said: not said.is_answer and not _elliptic(said) and ends_with(said.words, said.lex.openings),
     ),
-    Cue("no verb", -0.12, lambda said: len(said.words) >= _MANY_WORDS and not said.has_verb and not said.is_answer),
+    Cue("no verb", -0.12, lambda said: _verbless(said) and not said.is_answer),
     Cue(
         "conjunction first and no verb",
         -0.55,
-        lambda said: (
-            len(said.words) >= _MANY_WORDS and not said.has_verb and starts_with(said.words, said.lex.conjunctions)
-        ),
+        lambda said: _verbless(said) and starts_with(said.words, said.lex.conjunctions),
     ),
     Cue(
         "clause without its main clause",
         -0.4,
         lambda said: (
-            starts_with(said.words, said.lex.subordinators)
-            and len(said.words) <= _SHORT_CLAUSE
-            and said.mark not in "?？؟"
-            and not said.asks
+            starts_with(said.words, said.lex.subordinators) and len(said.words) <= _SHORT_CLAUSE and not said.asks
         ),
     ),
 )
