@@ -1,18 +1,19 @@
 """One thread per model: a bounded queue by priority, micro-batches across sessions. Used by every embedded engine.
 
 The event loop never computes: `await worker.submit(item)` hands the item to the thread, which runs everything that is
-waiting (up to `max_batch`) in one call of `run`, the most urgent first. A caller that was cancelled meanwhile is
-skipped, so stale work costs nothing.
+waiting (up to `max_batch`) in one call of `run`, the most urgent first. A caller that was cancelled while it waited
+takes its item out of the queue, so stale work costs nothing and takes no place.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Generic, TypeVar
 
 from voiceagent.errors import EngineError, Overloaded, Stage
@@ -55,6 +56,8 @@ class Worker(Generic[T, R]):
         self._jobs: list[_Job[T, R]] = []
         self._count = 0
         self._closed = False
+        self._ended = False
+        self._end_waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
         self._ready = threading.Condition()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
@@ -65,18 +68,23 @@ class Worker(Generic[T, R]):
         return len(self._jobs)
 
     async def submit(self, item: T, priority: int = 0) -> R:
-        """The result for one item; lower `priority` goes first. Raises EngineError, Overloaded."""
+        """The result for one item; lower `priority` goes first, equals in order. Raises EngineError, Overloaded."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
         with self._ready:
             if self._closed:
-                raise EngineError(f"{self._thread.name} is closed", stage=self._stage, category="unavailable")
+                raise self._closed_error()
             if len(self._jobs) >= self._limit:
                 raise Overloaded(f"{self._thread.name}: {self._limit} jobs are waiting")
             self._count += 1
-            heapq.heappush(self._jobs, _Job(priority, self._count, item, future, loop))
+            job = _Job(priority, self._count, item, future, loop)
+            heapq.heappush(self._jobs, job)
             self._ready.notify()
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._withdraw(job)
+            raise
 
     def close(self) -> None:
         """Finish the batch under way, fail what waits, end the thread. Idempotent; does not wait."""
@@ -88,47 +96,103 @@ class Worker(Generic[T, R]):
         """Wait for the thread to end (after `close`; not from the event loop)."""
         self._thread.join(timeout_s)
 
+    async def aclose(self) -> None:
+        """`close`, and wait for the thread to end without blocking the event loop."""
+        self.close()
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[None] = loop.create_future()
+        with self._ready:
+            if self._ended:
+                ended.set_result(None)
+            else:
+                self._end_waiters.append((loop, ended))
+        await ended
+        self._thread.join()  # it is past its last statement
+
+    def _withdraw(self, job: _Job[T, R]) -> None:
+        with self._ready:
+            if job in self._jobs:
+                self._jobs.remove(job)
+                heapq.heapify(self._jobs)
+
     def _work(self) -> None:
-        while batch := self._next():
-            try:
-                results: Sequence[R | Exception] = self._run([job.item for job in batch])
-            except Exception as error:  # supervised here: a model may raise anything; its callers get an EngineError
-                results = [error] * len(batch)
-            for job, result in zip(batch, results, strict=True):
-                if not job.loop.is_closed():
-                    job.loop.call_soon_threadsafe(self._settle, job.future, result)
+        try:
+            while batch := self._next():
+                self._run_batch(batch)
+                del batch  # an idle thread keeps nobody's audio alive
+        finally:
+            self._end()
+
+    def _run_batch(self, batch: list[_Job[T, R]]) -> None:
+        results: Sequence[R | Exception]
+        try:
+            results = self._run([job.item for job in batch])
+            if len(results) != len(batch):
+                raise ValueError(f"{len(results)} results for {len(batch)} items")
+        except Exception as error:  # supervised here: a model may raise anything; its callers get an EngineError
+            results = [error] * len(batch)
+        for job, result in zip(batch, results, strict=True):
+            self._settle(job, result)
 
     def _next(self) -> list[_Job[T, R]]:
+        """The next batch; empty when closed."""
         with self._ready:
             while True:
                 self._ready.wait_for(lambda: self._jobs or self._closed)
+                if self.linger_s > 0:
+                    self._ready.wait_for(lambda: len(self._jobs) >= self._max_batch or self._closed, self.linger_s)
                 if self._closed:
-                    for job in self._jobs:
-                        if not job.loop.is_closed():
-                            job.loop.call_soon_threadsafe(self._settle, job.future, RuntimeError("closed"))
-                    self._jobs.clear()
                     return []
-                if self.linger_s:
-                    until = time.monotonic() + self.linger_s
-                    while len(self._jobs) < self._max_batch and not self._closed:
-                        if not self._ready.wait(until - time.monotonic()):
-                            break
                 batch: list[_Job[T, R]] = []
                 while self._jobs and len(batch) < self._max_batch:
                     job = heapq.heappop(self._jobs)
-                    if not job.future.cancelled():
+                    if not job.future.cancelled():  # cancelled, but its task has not run since: _withdraw comes late
                         batch.append(job)
                 if batch:
                     return batch
 
-    def _settle(self, future: asyncio.Future[R], result: R | Exception) -> None:
-        if future.done():
-            return
-        if isinstance(result, EngineError):
-            future.set_exception(result)
-        elif isinstance(result, Exception):
-            error = EngineError(f"{self._thread.name}: {result}", stage=self._stage)
-            error.__cause__ = result
-            future.set_exception(error)
+    def _end(self) -> None:
+        with self._ready:
+            self._closed = self._ended = True
+            jobs, self._jobs = self._jobs, []
+            waiters, self._end_waiters = self._end_waiters, []
+        for job in jobs:
+            self._settle(job, self._closed_error())
+        for loop, ended in waiters:
+            _call(loop, partial(_finish, ended))
+
+    def _settle(self, job: _Job[T, R], result: R | Exception) -> None:
+        future = job.future
+
+        def settle() -> None:
+            if future.done():
+                return
+            if isinstance(result, Exception):
+                future.set_exception(self._translated(result))
+            else:
+                future.set_result(result)
+
+        _call(job.loop, settle)
+
+    def _translated(self, error: Exception) -> EngineError:
+        """A new error for every caller: one that is raised in several tasks would mix their tracebacks."""
+        if isinstance(error, EngineError):
+            copy = EngineError(str(error), stage=error.stage, category=error.category, retryable=error.retryable)
         else:
-            future.set_result(result)
+            what = f"{type(error).__name__}: {error}".removesuffix(": ")
+            copy = EngineError(f"{self._thread.name}: {what}", stage=self._stage)
+        copy.__cause__ = error
+        return copy
+
+    def _closed_error(self) -> EngineError:
+        return EngineError(f"{self._thread.name} is closed", stage=self._stage, category="unavailable")
+
+
+def _finish(ended: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)
+
+
+def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    with contextlib.suppress(RuntimeError):  # that loop has closed: nobody is waiting any more
+        loop.call_soon_threadsafe(callback)
