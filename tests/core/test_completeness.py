@@ -180,7 +180,6 @@ def test_a_probability_for_any_text(text: str, language: str | None, expect: Exp
     [
         "Hi, what can you do?",
         "So where is it from?",
-        "Well, can you?",
         "And what about tomorrow?",
         "Yes, and who is that?",
     ],
@@ -189,6 +188,6 @@ def test_a_question_after_a_greeting_or_a_conjunction_is_whole(text: str) -> Non
     assert completeness(text) > 0.9
 
 
-@pytest.mark.parametrize("text", ["Hi, what is", "So who is the", "And then the other one"])
+@pytest.mark.parametrize("text", ["What is?", "Can you?", "Hi, what is", "So who is the", "And then the other one"])
 def test_a_question_begun_after_a_greeting_is_not(text: str) -> None:
-    assert completeness(text) < 0.4
+    assert completeness(text) < 0.5

@@ -18,6 +18,7 @@ Expect = Literal["any", "yes_no", "number", "email", "spelling"]
 
 _START = 0.7
 _MANY_WORDS = 3  # from here on a sentence has a verb
+_WHOLE_QUESTION = 3  # "who is that?" is one, "what is?" is a piece: recognisers put the mark on pieces too
 _SHORT_CLAUSE = 6  # words up to which "if you want" has no main clause yet
 _WHOLE_NUMBERS = {4: 0.5, 5: 0.6, 6: 0.5, 7: 0.6, 8: 0.6, 9: 0.6}  # digits: PIN, postcode, date, local numbers
 _ADDRESS = re.compile(
@@ -44,13 +45,18 @@ class Transcript:
         return self.mark in ("?", "？", "؟")
 
     @property
-    def inverted(self) -> bool:
-        """Whether it has the word order of a question, after "hi", "so", "and", "well"."""
+    def question(self) -> Phrase:
+        """What has the word order of a question, after "hi", "so", "and", "well"; () if nothing has."""
         leads = self.lex.answers | self.lex.fillers | self.lex.conjunctions
         rest = self.words
         while len(rest) > 1 and rest[0] in leads and not starts_with(rest, self.lex.question_starts):
             rest = rest[1:]
-        return starts_with(rest, self.lex.question_starts)
+        return rest if starts_with(rest, self.lex.question_starts) else ()
+
+    @property
+    def inverted(self) -> bool:
+        """Whether it has the word order of a question."""
+        return bool(self.question)
 
     @property
     def asks(self) -> bool:
@@ -83,7 +89,7 @@ def _trails_off(said: Transcript) -> bool:
 
 def _elliptic(said: Transcript) -> bool:
     """Whether the last word, which elsewhere leaves a phrase open, ends it: "Where from?" "Yes, I am." "Turn it on"."""
-    if said.marked and said.inverted:
+    if said.marked and len(said.question) >= _WHOLE_QUESTION:
         return True
     if starts_with(said.words, said.lex.affirmations) and len(said.words) <= 4:
         return True

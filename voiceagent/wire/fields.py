@@ -11,6 +11,7 @@ from typing import Any
 from voiceagent.errors import RequestError
 
 MAX_ID = 512  # characters
+MAX_TEXT = 256 * 1024  # characters; what is longer is no conversation, and thousands of items may be kept
 
 
 class Fields:
@@ -36,16 +37,20 @@ class Fields:
         """The member as it is; None when absent."""
         return self._members.get(key)
 
-    def text(self, key: str) -> str | None:
-        """A string."""
+    def text(self, key: str, limit: int | None = MAX_TEXT) -> str | None:
+        """A string of at most `limit` characters."""
         value = self._members.get(key)
-        if value is None or isinstance(value, str):
-            return value
-        raise wrong_type(self.at(key), "a string")
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            raise wrong_type(self.at(key), "a string")
+        if limit is not None and len(value) > limit:
+            raise too_long(self.at(key), limit)
+        return value
 
-    def required(self, key: str) -> str:
+    def required(self, key: str, limit: int | None = MAX_TEXT) -> str:
         """A string that must be there."""
-        value = self.text(key)
+        value = self.text(key, limit)
         if value is None:
             raise RequestError(
                 f"Missing required parameter: '{self.at(key)}'.", code="missing_required_parameter", param=self.at(key)
@@ -116,6 +121,12 @@ def wrong_type(path: str, wanted: str) -> RequestError:
 def wrong_value(path: str, wanted: str) -> RequestError:
     """The error for a member of the right type with an impossible value."""
     return RequestError(f"Invalid value for '{path}': expected {wanted}.", code="invalid_value", param=path)
+
+
+def too_long(path: str, limit: int) -> RequestError:
+    """The error for what is too long to be kept or echoed."""
+    message = f"'{path or 'event'}' is longer than {limit} characters."
+    return RequestError(message, code="string_above_max_length", param=path or None)
 
 
 def unsupported(path: str, what: str) -> RequestError:

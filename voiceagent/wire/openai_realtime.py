@@ -17,7 +17,7 @@ from voiceagent.core import peer
 from voiceagent.core.peer import Notice, Request, SessionOptions
 from voiceagent.errors import RequestError
 from voiceagent.wire import realtime_beta as beta_dialect
-from voiceagent.wire.fields import Fields, wrong_type
+from voiceagent.wire.fields import MAX_ID, Fields, too_long, wrong_type
 from voiceagent.wire.realtime_audio import AudioReader
 from voiceagent.wire.realtime_items import parse_item
 from voiceagent.wire.realtime_notices import error_event, plain_events
@@ -25,6 +25,8 @@ from voiceagent.wire.realtime_responses import Event, Replies, parse_response
 from voiceagent.wire.realtime_session import Ground, Kind, SessionView, opening, session_object, updated
 
 MAX_PENDING = 64  # session.updates not yet answered
+MAX_EVENT = 1024 * 1024  # characters of an event that carries no sound: most of it is kept, and comes back as an echo
+_SOUND = frozenset({"input_audio_buffer.append", "conversation.item.create"})
 
 
 class RealtimeCodec:
@@ -66,9 +68,9 @@ class RealtimeCodec:
             "input_audio_buffer.commit": self._commit,
             "input_audio_buffer.clear": self._clear,
             "conversation.item.create": self._create_item,
-            "conversation.item.retrieve": lambda event, id: peer.RetrieveItem(event.required("item_id"), id),
+            "conversation.item.retrieve": lambda event, id: peer.RetrieveItem(event.required("item_id", MAX_ID), id),
             "conversation.item.truncate": self._truncate_item,
-            "conversation.item.delete": lambda event, id: peer.DeleteItem(event.required("item_id"), id),
+            "conversation.item.delete": lambda event, id: peer.DeleteItem(event.required("item_id", MAX_ID), id),
             "response.create": self._create_response,
             "response.cancel": lambda event, id: peer.CancelActiveReply(event.identity("response_id"), id),
             "output_audio_buffer.clear": self._clear_output,
@@ -107,13 +109,15 @@ class RealtimeCodec:
             reader = self._readers.get(kind)
             if reader is None:
                 raise RequestError(f"Unknown event type: '{kind[:100]}'.", code="unknown_event", param="type")
+            if len(message) > MAX_EVENT and kind not in _SOUND:
+                raise too_long("", MAX_EVENT)
             return reader(event, request_id)
         except RequestError as error:
             error.request_id = request_id
             raise
 
     def _append(self, event: Fields, request_id: str | None) -> Request | None:
-        pcm = self._reader.read(event.required("audio"))
+        pcm = self._reader.read(event.required("audio", None))
         return peer.AppendAudio(pcm, self._reader.format.rate, request_id) if pcm else None
 
     def _commit(self, event: Fields, request_id: str | None) -> Request:
@@ -144,7 +148,7 @@ class RealtimeCodec:
         return peer.CreateItem(item, event.identity("previous_item_id"), request_id)
 
     def _truncate_item(self, event: Fields, request_id: str | None) -> Request:
-        item_id = event.required("item_id")
+        item_id = event.required("item_id", MAX_ID)
         event.number("content_index", 0, 0)  # there is only one part
         end_ms = event.number("audio_end_ms", 0, 86_400_000)
         if end_ms is None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from voiceagent.core.items import AudioPart, Item, Message, Part, Role, Status, TextPart, ToolCall, ToolOutput
 from voiceagent.errors import RequestError
-from voiceagent.wire.fields import Fields, unsupported, wrong_value
+from voiceagent.wire.fields import MAX_TEXT, Fields, too_long, unsupported, wrong_value
 from voiceagent.wire.realtime_audio import AudioFormat, from_base64
 
 MAX_PARTS = 256
@@ -102,7 +102,10 @@ def _parts(fields: Fields, format: AudioFormat) -> tuple[Part, ...]:
         )
     if len(values) > MAX_PARTS:
         raise wrong_value(fields.at("content"), f"at most {MAX_PARTS} parts")
-    return tuple(_part(part, format) for part in fields.objects("content"))
+    parts = tuple(_part(part, format) for part in fields.objects("content"))
+    if sum(len(part.text if isinstance(part, TextPart) else part.transcript or "") for part in parts) > MAX_TEXT:
+        raise too_long(fields.at("content"), MAX_TEXT)
+    return parts
 
 
 def _part(part: Fields, format: AudioFormat) -> Part:
@@ -111,7 +114,7 @@ def _part(part: Fields, format: AudioFormat) -> Part:
         case "input_text" | "output_text" | "text":
             return TextPart(part.required("text"))
         case "input_audio" | "output_audio" | "audio":
-            transcript, audio = part.text("transcript"), part.text("audio")
+            transcript, audio = part.text("transcript"), part.text("audio", None)
             if audio and transcript is None:
                 raise unsupported(part.at("audio"), "Audio without a transcript inside an item")
             raw = from_base64(audio, part.at("audio")) if audio else b""

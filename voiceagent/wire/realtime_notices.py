@@ -103,7 +103,7 @@ def _transcription(notice: TranscriptDelta | TranscriptDone | TranscriptFailed) 
         case TranscriptDelta():
             return {"type": f"{_TRANSCRIPTION}.delta", **place, "delta": notice.delta}
         case TranscriptDone():
-            usage = {"type": "duration", "seconds": notice.duration_s}
+            usage = {"type": "duration", "seconds": round(notice.duration_s, 3)}
             return {"type": f"{_TRANSCRIPTION}.completed", **place, "transcript": notice.text, "usage": usage}
         case TranscriptFailed():
             error = {"type": "server_error", "code": "transcription_failed", "message": notice.message}
