@@ -17,7 +17,9 @@ from voiceagent.core.events import Origin
 
 @dataclass(slots=True)
 class Quiet:
-    """Nobody speaks on this side."""
+    """Nobody speaks on this side. `since`: seconds."""
+
+    since: float = float("-inf")
 
 
 @dataclass(slots=True)
@@ -61,9 +63,10 @@ class Idle:
 
 @dataclass(slots=True)
 class Waiting:
-    """A reply was asked for while a transcript is still to come."""
+    """A reply is due, and a transcript is still to come. `origin` is what the reply will have."""
 
     since: float
+    origin: Origin
 
 
 @dataclass(slots=True)

@@ -43,7 +43,7 @@ class History:
         self._items.insert(place, item)
         previous = self._items[place - 1].id if place else None
         if len(self._items) > self._limit:
-            del self._items[0]
+            del self._items[0 if place else 1]  # the oldest but the new one
         return previous
 
     def get(self, item_id: str) -> Item | None:

@@ -22,16 +22,19 @@ class _Chunk:
     samples: int = 0
     words: tuple[WordTime, ...] = ()
 
-    def heard(self, samples: int) -> str:
-        """The prefix of the text whose words end at or before `samples` (counted from the chunk's start)."""
-        if samples >= self.samples and (self.samples or samples >= 0):
+    def heard(self, samples: int, closed: bool) -> str:
+        """The prefix of the text whose words end at or before `samples` (counted from the chunk's start).
+
+        Word times may reach beyond the audio that is there: more pieces come, unless the chunk is `closed`.
+        """
+        if closed and samples >= self.samples:
             return self.text
         cut = 0
         for end, until in self._ends():
             if until > samples:
-                break
+                return self.text[:cut]
             cut = end
-        return self.text[:cut]
+        return self.text
 
     def _ends(self) -> list[tuple[int, int]]:
         """(end in characters, last sample) of every word."""
@@ -70,7 +73,7 @@ class ReplyAccount:
         for chunk in self.chunks:
             if samples < chunk.start or (samples == chunk.start and chunk.samples):
                 break
-            part = chunk.heard(samples - chunk.start)
+            part = chunk.heard(samples - chunk.start, self.complete or chunk is not self.chunks[-1])
             said.append(part)
             if len(part) < len(chunk.text):
                 break

@@ -22,8 +22,10 @@ class Pacer:
 
     def wait_s(self, now: float, samples: int) -> float:
         """Seconds until a frame of this length may be sent; 0 when at once."""
-        ahead = max(self._end - now, 0.0) + samples / self.rate
-        wait = ahead - self.lead_s
+        rest = self.rest_s(now)
+        wait = min(
+            rest, rest + samples / self.rate - self.lead_s
+        )  # a frame longer than the lead goes when it is needed
         return wait if wait > EPSILON_S else 0.0
 
     def send(self, samples: int, now: float) -> None:

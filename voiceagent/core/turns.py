@@ -6,7 +6,7 @@ may be sent now. Every state has a way out by time alone; nothing here waits, an
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from voiceagent.core import endpointing
 from voiceagent.core import events as e
@@ -17,6 +17,14 @@ from voiceagent.core.floors import AgentFloor, Idle, Pausing, Quiet, Speaking, T
 from voiceagent.core.policy import TurnPolicy
 
 ROUNDING_S = 1e-6  # began + limit - began may be a little less than limit
+
+
+class _Pending(NamedTuple):
+    """A turn committed without a transcript: the pause it was asked for at, since when, and whether to answer it."""
+
+    pause: int
+    since: float
+    answer: bool
 
 
 class TurnMachine:
@@ -33,7 +41,7 @@ class TurnMachine:
         self._utterances = 0
         self._replies = 0
         self._owed = False  # a committed turn waits for the agent's floor to be free
-        self._pending: dict[int, tuple[int, float]] = {}  # committed without a transcript: utterance -> (pause, since)
+        self._pending: dict[int, _Pending] = {}  # by utterance
         self._opened: float | None = None
 
     # --- what others may ask ------------------------------------------------------------------------------------
@@ -70,7 +78,7 @@ class TurnMachine:
         if self.ended:
             return None
         times = [*self._user_deadlines(), *self._agent_deadlines()]
-        times += [since + self.policy.final_timeout_s for _, since in self._pending.values()]
+        times += [pending.since + self.policy.final_timeout_s for pending in self._pending.values()]
         if self._opened is not None and self.policy.session_limit_s is not None:
             times.append(self._opened + self.policy.session_limit_s)
         return min(times, default=None)
@@ -101,7 +109,7 @@ class TurnMachine:
             case e.InputCommitted():
                 return self._commit_by_peer(now)
             case e.InputCleared():
-                return self._drop(now, announced=True)
+                return self._drop(now)
             case e.ReplyRequested():
                 return self._reply_requested(now)
             case e.CancelRequested():
@@ -122,16 +130,19 @@ class TurnMachine:
     # --- the session --------------------------------------------------------------------------------------------
 
     def _started(self, now: float) -> list[Command]:
+        if self._opened is not None:
+            return []
         self._opened = now
-        if self.policy.greeting is not None or self.policy.greet:
-            return self._start("greeting", now, say=self.policy.greeting)
-        return []
+        if self.busy or (self.policy.greeting is None and not self.policy.greet):
+            return []
+        return self._start("greeting", now, say=self.policy.greeting)
 
     def _policy_changed(self, policy: TurnPolicy, now: float) -> list[Command]:
-        was, self.policy = self.policy.mode, policy
-        if policy.mode in ("manual", "native") and was != policy.mode:
-            return self._drop(now, announced=True)  # nobody listens for its end any more
-        return []
+        commands: list[Command] = []
+        if policy.mode != self.policy.mode and {policy.mode, self.policy.mode} & {"manual", "native"}:
+            commands = self._drop(now)  # nobody listens for its end any more; the peer knows of it by the old mode
+        self.policy = policy
+        return commands
 
     def _end(self, reason: e.EndReason) -> list[Command]:
         commands = self._cancel_draft("closed")
@@ -172,9 +183,9 @@ class TurnMachine:
         return begin
 
     def _speech_stopped(self, at: float, now: float) -> list[Command]:
-        if not isinstance(self.user, Talking):
-            return []
         was = self.user
+        if not isinstance(was, Talking) or self.policy.mode == "manual":
+            return []
         pausing = Pausing(was.utterance, was.began, at, was.pauses + 1, was.overlap, was.partial, was.interrupted)
         self.user = pausing
         if pausing.overlap and (commands := self._judge(now)):
@@ -196,8 +207,8 @@ class TurnMachine:
         return []
 
     def _final(self, event: e.FinalTranscript, now: float) -> list[Command]:
-        if self._pending.get(event.utterance, (None,))[0] == event.pause:
-            return self._complete(event.utterance, event.text, now)
+        if self._is_pending(event.utterance, event.pause):
+            return self._complete(event.utterance, event.text.strip(), now)
         user = self.user
         if not isinstance(user, Pausing) or (user.utterance, user.pause) != (event.utterance, event.pause):
             return []
@@ -212,10 +223,10 @@ class TurnMachine:
         if not isinstance(user, Pausing) or (user.utterance, user.pause) != (event.utterance, event.pause):
             return []
         user.score = event.probability
-        return self._consider(now) if user.text is not None and not user.overlap else []
+        return self._consider(now) if user.text is not None else []
 
     def _recognition_failed(self, utterance: int, pause: int, now: float) -> list[Command]:
-        if self._pending.get(utterance, (None,))[0] == pause:
+        if self._is_pending(utterance, pause):
             return self._complete(utterance, None, now)
         user = self.user
         if not isinstance(user, Pausing) or (user.utterance, user.pause) != (utterance, pause):
@@ -233,7 +244,7 @@ class TurnMachine:
         user = self.user
         assert isinstance(user, Pausing) and user.text is not None
         if not user.text:
-            return self._not_heard(user, now) if user.interrupted else self._drop(now, announced=True)
+            return self._not_heard(user, now) if user.interrupted else self._drop(now)
         if now >= self._end_of_turn(user):
             return self._commit(user, now)
         if self.draft is None and self._may_speculate() and endpointing.plausible(self._evidence(user)):
@@ -254,7 +265,7 @@ class TurnMachine:
 
     def _commit(self, user: Pausing, now: float) -> list[Command]:
         assert user.text is not None
-        self.user = Quiet()
+        self.user = Quiet(now)
         commands: list[Command] = [
             e.AnnounceSpeechStopped(user.utterance, user.stopped),
             e.CommitTurn(user.utterance, user.text),
@@ -263,15 +274,15 @@ class TurnMachine:
 
     def _answer(self, now: float) -> list[Command]:
         """The committed turn gets its reply: the draft, a new one, or one owed until the floor is free."""
+        self._owed = False
         if not self.policy.create_reply:
             return self._cancel_draft("continued")
         if self.busy:
             self._owed = not isinstance(self.agent, Waiting)
             return []
         if self._pending:
-            self.agent = Waiting(now)
+            self.agent = Waiting(now, "turn")
             return []
-        self._owed = False
         if self.draft is not None:
             reply, self.draft = self.draft, None
             self.agent = Thinking(reply, "turn", now)
@@ -280,7 +291,7 @@ class TurnMachine:
 
     def _not_heard(self, user: Pausing, now: float) -> list[Command]:
         """The user spoke and no words can be had: say so rather than fall silent."""
-        self.user = Quiet()
+        self.user = Quiet(now)
         commands: list[Command] = [
             e.AnnounceSpeechStopped(user.utterance, user.stopped),
             e.CommitTurn(user.utterance, None),
@@ -298,10 +309,9 @@ class TurnMachine:
         commands = self._cancel_draft("continued")
         if user.overlap:
             commands += self._interrupt(now)
-        self.user = Quiet()
+        self.user = Quiet(now)
         if isinstance(user, Pausing):
-            pause = user.pause
-            stopped = user.stopped
+            pause, stopped = user.pause, user.stopped
             ask: list[Command] = []
         else:
             pause, stopped = user.pauses + 1, now
@@ -310,25 +320,35 @@ class TurnMachine:
             commands.append(e.AnnounceSpeechStopped(user.utterance, stopped))
         text = user.text if isinstance(user, Pausing) else None
         if text is None:
-            self._pending[user.utterance] = (pause, now)
-        return [*commands, e.CommitTurn(user.utterance, text), *ask]
+            self._pending[user.utterance] = _Pending(pause, now, answer=False)
+        return [*commands, e.CommitTurn(user.utterance, text), *ask, *self._pay(now)]
+
+    def _is_pending(self, utterance: int, pause: int) -> bool:
+        return utterance in self._pending and self._pending[utterance].pause == pause
 
     def _complete(self, utterance: int, text: str | None, now: float) -> list[Command]:
-        del self._pending[utterance]
-        commands: list[Command] = [e.CompleteTranscript(utterance, text)]
+        pending = self._pending.pop(utterance)
+        self._owed = self._owed or (pending.answer and bool(text))
+        complete = e.CompleteTranscript(utterance, text)
         if isinstance(self.agent, Waiting) and not self._pending:
-            self.agent = Idle(now)
-            commands += self._start("request", now)
-        return commands
+            return [complete, *self._waited(self.agent, now)]
+        return [complete, *self._pay(now)]
 
-    def _drop(self, now: float, *, announced: bool) -> list[Command]:
+    def _waited(self, agent: Waiting, now: float) -> list[Command]:
+        """The transcripts are there, or late: the reply that waited for them begins."""
+        if agent.origin == "turn" and not isinstance(self.user, Quiet):
+            self.agent, self._owed = Idle(now), True  # the user goes on: one reply to all of it
+            return []
+        return self._start(agent.origin, now)
+
+    def _drop(self, now: float) -> list[Command]:
         user = self.user
         if isinstance(user, Quiet):
             return []
         if user.overlap:
-            return self._resume_and_drop()
-        self.user = Quiet()
-        told = announced and self.policy.mode != "manual"
+            return self._resume_and_drop(now)
+        self.user = Quiet(now)
+        told = self.policy.mode != "manual"
         return [*self._cancel_draft("continued"), e.DropUtterance(user.utterance, told), *self._pay(now)]
 
     # --- speech over the agent ----------------------------------------------------------------------------------
@@ -340,12 +360,12 @@ class TurnMachine:
         stopped = isinstance(user, Pausing)
         text = user.text if isinstance(user, Pausing) and user.text is not None else user.partial
         final = isinstance(user, Pausing) and user.text is not None
-        voiced = (user.stopped if isinstance(user, Pausing) else now) - user.began + ROUNDING_S
+        voiced = (user.stopped if isinstance(user, Pausing) else now + ROUNDING_S) - user.began
         verdict = arbiter.judge(arbiter.Overlap(voiced, stopped, text, final, self.language), self.policy)
         if verdict == "interruption":
             return self._interrupt(now)
-        if verdict == "noise" or (verdict == "backchannel" and stopped):
-            return self._resume_and_drop()
+        if verdict in ("noise", "backchannel"):
+            return self._resume_and_drop(now)
         return []
 
     def _interrupt(self, now: float) -> list[Command]:
@@ -356,17 +376,18 @@ class TurnMachine:
         user.interrupted = True
         return [e.AnnounceSpeechStarted(user.utterance, user.began), *self._stop_reply("turn_detected", now)]
 
-    def _resume_and_drop(self) -> list[Command]:
-        """It was nothing: go on at the very sample where it was held."""
-        user = self.user
-        assert isinstance(user, Talking | Pausing)
-        self.user = Quiet()
-        commands: list[Command] = [e.DropUtterance(user.utterance, announced=False)]
-        match self.agent:
-            case Thinking() | Speaking():
-                self.agent.held_since = None
-                commands.append(e.ResumePlayout(self.agent.reply))
-        return commands
+    def _resume_and_drop(self, now: float) -> list[Command]:
+        """It was nothing: go on at the very sample where it was held. The time limits of the reply stood still."""
+        user, agent = self.user, self.agent
+        assert isinstance(user, Talking | Pausing) and isinstance(agent, Thinking | Speaking)
+        assert agent.held_since is not None
+        held_s, agent.held_since = now - agent.held_since, None
+        if isinstance(agent, Thinking):
+            agent.since += held_s
+        elif agent.starved_since is not None:
+            agent.starved_since += held_s
+        self.user = Quiet(now)
+        return [e.DropUtterance(user.utterance, announced=False), e.ResumePlayout(agent.reply)]
 
     def _overlap_over(self) -> list[Command]:
         """The reply ended by itself while the user spoke over it: what is being said is an ordinary turn."""
@@ -389,14 +410,14 @@ class TurnMachine:
             return []
         commands = self._cancel_draft("continued")
         if self._pending:
-            self.agent = Waiting(now)
+            self.agent = Waiting(now, "request")
             return commands
         return commands + self._start("request", now)
 
     def _native_reply(self, now: float) -> list[Command]:
         if self.busy or self.policy.mode != "native":
             return []
-        return self._start("native", now)
+        return self._cancel_draft("continued") + self._start("native", now)
 
     def _cancel_requested(self, now: float) -> list[Command]:
         if isinstance(self.agent, Waiting):
@@ -449,7 +470,7 @@ class TurnMachine:
     def _pay(self, now: float) -> list[Command]:
         """Start the reply owed to a committed turn, once both floors are free."""
         if self._owed and not self.busy and isinstance(self.user, Quiet):
-            return self._start("turn", now)
+            return self._answer(now)
         return []
 
     def _reply_failed(self, reply: int, stage: str, now: float) -> list[Command]:
@@ -458,10 +479,15 @@ class TurnMachine:
         agent = self.agent
         if not isinstance(agent, Thinking | Speaking) or agent.reply != reply:
             return []
-        origin = agent.origin
+        mute = stage in ("tts", "playout")  # no voice to apologise with
         commands = self._stop_reply("failed", now) + self._overlap_over()
-        if origin in ("apology", "native") or stage in ("tts", "playout") or not isinstance(self.user, Quiet):
-            return commands  # no voice to apologise with, or nobody waits for it
+        if not isinstance(self.user, Quiet):
+            self._owed = self._owed or (agent.origin == "turn" and not mute)  # unless what they say now is a new turn
+            return commands
+        if self._owed:
+            return commands + self._pay(now)
+        if mute or agent.origin in ("apology", "native"):
+            return commands
         return commands + self._start("apology", now, say=self.policy.apology)
 
     # --- time ---------------------------------------------------------------------------------------------------
@@ -472,14 +498,15 @@ class TurnMachine:
             case Quiet():
                 return []
             case Talking() as user if user.overlap:
-                sustained = arbiter.Overlap(policy.overlap_interrupt_s, False, user.partial, False, self.language)
+                limit = self._hold_limit()
+                sustained = arbiter.Overlap(limit - user.began, False, user.partial, False, self.language)
                 if arbiter.judge(sustained, policy) == "interruption":
-                    return [min(user.began + policy.overlap_interrupt_s, self._hold_limit(user))]
-                return [self._hold_limit(user)]  # a long backchannel
+                    return [min(user.began + policy.overlap_interrupt_s, limit)]
+                return [limit]  # a long backchannel
             case Talking() as user:
                 return [] if policy.mode == "manual" else [user.began + policy.max_utterance_s]
             case Pausing() as user if user.overlap:
-                return [min(user.stopped + policy.final_timeout_s, self._hold_limit(user))]
+                return [min(user.stopped + policy.final_timeout_s, self._hold_limit())]
             case Pausing(text=None) as user:
                 return [user.stopped + policy.final_timeout_s]
             case Pausing() as user:
@@ -487,21 +514,23 @@ class TurnMachine:
             case _:
                 assert_never(self.user)
 
-    def _hold_limit(self, user: Talking | Pausing) -> float:
-        held = self.agent.held_since if isinstance(self.agent, Thinking | Speaking) else None
-        return (user.began if held is None else held) + self.policy.hold_limit_s
+    def _hold_limit(self) -> float:
+        agent = self.agent
+        assert isinstance(agent, Thinking | Speaking) and agent.held_since is not None
+        return agent.held_since + self.policy.hold_limit_s
 
     def _agent_deadlines(self) -> list[float]:
         policy = self.policy
         match self.agent:
             case Thinking(held_since=None) as agent:
                 return [agent.since + policy.first_audio_timeout_s]
-            case Speaking(held_since=None, starved_since=float() as starved):
+            case Speaking(held_since=None, starved_since=starved) if starved is not None:
                 return [starved + policy.starved_timeout_s]
             case Waiting() as agent:
                 return [agent.since + policy.final_timeout_s]
-            case Idle(since=float() as since) if policy.idle_timeout_s is not None and isinstance(self.user, Quiet):
-                return [since + policy.idle_timeout_s]
+            case Idle(since=since) if since is not None and isinstance(self.user, Quiet):
+                if policy.idle_timeout_s is not None:
+                    return [max(since, self.user.since) + policy.idle_timeout_s]
         return []
 
     def _deadline_passed(self, now: float) -> list[Command]:
@@ -509,8 +538,8 @@ class TurnMachine:
             if now >= self._opened + self.policy.session_limit_s:
                 return self._end("expired")
         commands: list[Command] = []
-        for utterance, (_, since) in list(self._pending.items()):
-            if now >= since + self.policy.final_timeout_s:
+        for utterance, pending in list(self._pending.items()):
+            if now >= pending.since + self.policy.final_timeout_s:
                 commands += self._complete(utterance, None, now)
         if any(now >= time for time in self._user_deadlines()):
             commands += self._user_overdue(now)
@@ -519,27 +548,28 @@ class TurnMachine:
         return commands
 
     def _user_overdue(self, now: float) -> list[Command]:
-        match self.user:
-            case Talking() as user if user.overlap:
+        user = self.user
+        assert not isinstance(user, Quiet)
+        match user:
+            case Talking() if user.overlap:
                 commands = self._judge(now)
-                if not commands and now >= self._hold_limit(user):
+                if not commands and now >= self._hold_limit():
                     commands = self._interrupt(now)  # sustained, whatever it is
                 return commands
-            case Talking() as user:
+            case Talking():
                 return self._overlong(user, now)
-            case Pausing() as user if user.overlap:
-                return self._resume_and_drop()
-            case Pausing(text=None) as user:
+            case Pausing(text=None):
                 return self._recognition_failed(user.utterance, user.pause, now)
-            case Pausing() as user:
+            case Pausing():
                 return self._commit(user, now)
-        return []
+            case _:
+                assert_never(user)
 
     def _overlong(self, user: Talking, now: float) -> list[Command]:
         """A turn at its maximum length: commit what was said and go on listening under a new number."""
         self._utterances += 1
-        self._pending[user.utterance] = (user.pauses + 1, now)
-        self.user = Talking(self._utterances, now)
+        self._pending[user.utterance] = _Pending(user.pauses + 1, now, answer=True)
+        self.user = Talking(self._utterances, now, interrupted=user.interrupted)
         return [
             e.AnnounceSpeechStopped(user.utterance, now),
             e.CommitTurn(user.utterance, None),
@@ -552,9 +582,8 @@ class TurnMachine:
         match self.agent:
             case Thinking(reply=reply) | Speaking(reply=reply):
                 return self._reply_failed(reply, "timeout", now)
-            case Waiting():
-                self.agent = Idle(now)
-                return self._start("request", now)
+            case Waiting() as agent:
+                return self._waited(agent, now)
             case Idle():
                 return [e.AnnounceIdle(now), *self._start("idle", now)]
             case _:

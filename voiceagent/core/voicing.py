@@ -9,6 +9,7 @@ from __future__ import annotations
 from voiceagent.core.events import SpeechStarted, SpeechStopped
 
 HYSTERESIS = 0.15  # voice stays on down to threshold - 0.15, as in Silero's reference iterator
+LEAST = 0.01  # ... and below this it ends, however low the threshold
 ONSET_S = 0.06
 OFFSET_S = 0.12
 
@@ -30,7 +31,9 @@ class VoiceGate:
 
     def push(self, probability: float, at: float, duration_s: float) -> SpeechStarted | SpeechStopped | None:
         """What this window changes, if anything. The event's `at` is where voice began, or ended."""
-        limit = self.threshold - HYSTERESIS if self._voiced else self.threshold
+        limit = self.threshold
+        if self._voiced:
+            limit = min(limit, max(limit - HYSTERESIS, LEAST))
         if (probability >= limit) == self._voiced:
             self._since = None
             return None

@@ -44,6 +44,7 @@ class Asking:
             case p.ClearInput():
                 session.post(e.InputCleared())
                 session.uncommitted_s = 0.0
+                session.listen_anew()
                 session.tell(p.InputWasCleared())
             case p.CreateItem():
                 self._create(request.item, request.after)
@@ -81,9 +82,12 @@ class Asking:
                 code="input_audio_buffer_commit_empty",
             )
         session.post(e.InputCommitted())
+        session.listen_anew()
 
     def _create(self, item: Item, after: str | None) -> None:
         session = self._session
+        if session.is_promised(item.id):
+            raise RequestError(f"an item with the id {item.id!r} exists already", param="item.id")
         named = item if item.id else replace(item, id=session.new_id("item"))
         session.tell(p.ItemAdded(named, session.history.add(named, after)))
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from voiceagent.runtime.session import Session
 
 
+GAP_S = 0.4  # silence of the model that ends a reply; a shorter one is a pause in it. Longer than any lead of playout
+
+
 class DuplexEars:
     """Blocks of the model's frame size in, replies out. Raises EngineError when the model fails."""
 
@@ -27,18 +30,23 @@ class DuplexEars:
         self._session = session
         self._stream = duplex.open(session.options.instructions)
         self._reply: Reply | None = None
-        self._spoke = False  # the model was speaking in the last frame
-        self._began = 0.0
+        self._silent_s = 0.0  # since the model's last word
+        self._unheard = False  # what it says now was cancelled
+        self._began: float | None = None
 
     async def hear(self, pcm: bytes, end: float) -> None:
         """One frame, which ends at session time `end`."""
         frame = await self._stream.step(pcm)
+        if self._began is None:
+            self._began = end - self.block / self.rate
         if frame.user_text:
-            self._user_said(frame.user_text, end)
-        if frame.speaking and not self._spoke:
+            self._user_said(frame.user_text, self._began, end)
+            self._began = end
+        self._silent_s = 0.0 if frame.speaking else self._silent_s + self.block / self.rate
+        self._unheard = self._unheard and frame.speaking
+        if frame.speaking and self._reply is None and not self._unheard and not self._session.machine.busy:
             self._session.post(e.NativeReplyStarted())
             self._reply = self._session.replies.active()
-        self._spoke = frame.speaking
         if self._reply is not None:
             await self._say(self._reply, frame)
 
@@ -53,14 +61,14 @@ class DuplexEars:
         try:
             if frame.speaking:
                 await reply.out.put(ReplyAudio(reply.number, frame.pcm, self.rate, frame.text))
-            else:
+            elif self._silent_s >= GAP_S:  # until then nothing is sent, and the peer hears the pause as it is
                 self._reply = None
                 await reply.out.put(End())
-        except ChannelClosed:
-            self._reply = None  # cancelled: the model goes on by itself, unheard
+        except ChannelClosed:  # cancelled: the model goes on by itself
+            self._reply = None
+            self._unheard = frame.speaking
 
-    def _user_said(self, text: str, end: float) -> None:
+    def _user_said(self, text: str, began: float, end: float) -> None:
         item_id = self._session.new_id("item")
-        self._session.user_said(item_id, None, max(0.0, end - self._began))
+        self._session.user_said(item_id, None, end - began)
         self._session.transcribed(item_id, text)
-        self._began = end

@@ -76,6 +76,11 @@ class Ears:
         if stopped is not None:
             self._post(stopped)
 
+    def restart(self) -> None:
+        """Who speaks now begins anew: the peer took what was said so far, or wants it forgotten."""
+        self.gate = VoiceGate(self.gate.threshold)
+        self._unfed = 0
+
     def recent(self, seconds: float) -> bytes:
         """The newest audio, at most this much of it."""
         blocks = max(1, round(seconds * self.rate / self.block))

@@ -1,7 +1,8 @@
 """Stage: the way in. Reads the peer's requests in order; audio goes to the ears in their blocks, the rest is asked.
 
-The ears are a cascade's (runtime/ears.py) or a codec-token model's (runtime/duplex.py). Audio may come at any speed:
-what is awaited here (a VAD window, a model step) is all the pressure a fast peer feels.
+The ears are a cascade's (runtime/ears.py) or a codec-token model's (runtime/duplex.py). Audio may come at any speed and
+in any size; it moves the session's clock piece by piece. A fast peer feels what is awaited here: a VAD window, a model
+step, and, more than SLACK_S ahead, an engine whose answer is due: its time must not run out sooner on a faster peer.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from voiceagent.core.peer import AppendAudio, Request
 from voiceagent.core.streamclock import StreamClock
 from voiceagent.ports import Transport
 
+PIECE_S = 0.1  # a longer append is heard in pieces of this
+SLACK_S = 0.5  # jitter, clock drift: this much is no fast peer
 STALL_S = 1.5  # voice without any more audio for this long has stopped
 
 
@@ -39,16 +42,27 @@ class Listening:
         clock: StreamClock,
         ask: Callable[[Request], None],
         heard: Callable[[float], None],
+        *,
+        awaiting: Callable[[], bool],
+        call_at: Callable[[float, Callable[[], None]], asyncio.TimerHandle],
     ) -> None:
         self._transport = transport
         self._ears = ears
         self._clock = clock
         self._ask = ask
         self._heard = heard
+        self._awaiting = awaiting
+        self._call_at = call_at
+        self._changed = asyncio.Event()
+        self._ahead: float | None = None  # of the clock, when an answer became due
         self._loop = asyncio.get_running_loop()
         self._resampler: tuple[int, Resampler] | None = None
         self._rest = b""
         self._stall: asyncio.TimerHandle | None = None
+
+    def wake(self) -> None:
+        """What is awaited may have changed."""
+        self._changed.set()
 
     async def run(self) -> None:
         """Until the transport is closed."""
@@ -64,10 +78,28 @@ class Listening:
                 self._stall.cancel()
 
     async def _listen(self, request: AppendAudio) -> None:
-        self._watch()
-        duration = len(request.pcm) / BYTES_PER_SAMPLE / request.rate
+        if self._stall is not None:
+            self._stall.cancel()
+        size = round(PIECE_S * request.rate) * BYTES_PER_SAMPLE
+        for start in range(0, len(request.pcm), size):
+            await self._keep_pace()
+            await self._hear(request.pcm[start : start + size], request.rate)
+        self._stall = self._call_at(self._loop.time() + STALL_S, self._stalled)
+
+    async def _keep_pace(self) -> None:
+        while self._awaiting():
+            if self._ahead is None:
+                self._ahead = self._clock.ahead
+            if self._clock.ahead - self._ahead <= SLACK_S:
+                return
+            self._changed.clear()
+            await self._changed.wait()
+        self._ahead = None
+
+    async def _hear(self, pcm: bytes, rate: int) -> None:
+        duration = len(pcm) / BYTES_PER_SAMPLE / rate
         end = self._clock.arrived(duration, self._loop.time())
-        self._rest += self._at_rate(request)
+        self._rest += self._at_rate(pcm, rate)
         size = self._ears.block * BYTES_PER_SAMPLE
         rest, offset = self._rest, 0
         while len(rest) - offset >= size:
@@ -78,17 +110,12 @@ class Listening:
         self._rest = rest[offset:]
         self._heard(duration)
 
-    def _at_rate(self, request: AppendAudio) -> bytes:
-        if request.rate == self._ears.rate:
-            return request.pcm
-        if self._resampler is None or self._resampler[0] != request.rate:
-            self._resampler = (request.rate, Resampler(request.rate, self._ears.rate))
-        return self._resampler[1].push(request.pcm)
-
-    def _watch(self) -> None:
-        if self._stall is not None:
-            self._stall.cancel()
-        self._stall = self._loop.call_later(STALL_S, self._stalled)
+    def _at_rate(self, pcm: bytes, rate: int) -> bytes:
+        if rate == self._ears.rate:
+            return pcm
+        if self._resampler is None or self._resampler[0] != rate:
+            self._resampler = (rate, Resampler(rate, self._ears.rate))
+        return self._resampler[1].push(pcm)
 
     def _stalled(self) -> None:
         self._ears.stalled(self._clock.now(self._loop.time()))

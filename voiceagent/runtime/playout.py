@@ -18,6 +18,8 @@ from voiceagent.runtime.channel import ChannelClosed
 from voiceagent.runtime.replying import Call, End, Out, Reply, Text
 from voiceagent.runtime.telling import Telling
 
+WRITING_GAP_S = 1.0  # a written reply that adds nothing for this long has stopped
+
 
 class Playout:
     """One session's way out. `wake()` after every change of who is live."""
@@ -79,11 +81,11 @@ class Playout:
 
     async def _next(self, reply: Reply) -> Out:
         """The reply's next item; says so when it comes too late to be played without a gap."""
-        pacer = self._pacers.get(reply.number)
-        if len(reply.out) or pacer is None:
+        if len(reply.out) or reply.number not in self._started:
             return await reply.out.get()
+        pacer = self._pacers.get(reply.number)
         try:
-            async with asyncio.timeout(pacer.rest_s(self._loop.time())):
+            async with asyncio.timeout(WRITING_GAP_S if pacer is None else pacer.rest_s(self._loop.time())):
                 return await reply.out.get()
         except TimeoutError:
             self._post(e.PlayoutStarved(reply.number))

@@ -5,11 +5,13 @@ Also the replies out of band: asked for by the peer beside the conversation, unp
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from voiceagent.core import events as e
 from voiceagent.core import peer as p
+from voiceagent.core.budget import Mark
 from voiceagent.core.frames import ReplyAudio
 from voiceagent.core.items import AudioPart, Item, Message, Status
 from voiceagent.core.peer import ReplySpec, ReplyStatus
@@ -18,7 +20,7 @@ from voiceagent.ports import LlmRequest, Transport, Voice
 from voiceagent.runtime.channel import ChannelClosed
 from voiceagent.runtime.graph import Work
 from voiceagent.runtime.playout import Playout
-from voiceagent.runtime.replying import Call, End, Reply, Replying, Text
+from voiceagent.runtime.replying import Call, End, Out, Reply, Replying, Text
 from voiceagent.runtime.telling import Telling
 
 if TYPE_CHECKING:
@@ -82,6 +84,8 @@ class Replies:
         reply = self._replies[number]
         account = reply.account
         played = self.playout.flush(reply)
+        if account.acked is not None:  # the peer's word came before the cut
+            played = min(played, account.acked)
         duration = played / account.rate if account.rate else 0.0
         text = reply.written if reply.output == "text" else account.text_at(played)
         if reply.message_open:
@@ -96,7 +100,7 @@ class Replies:
         if reply is None or reply.output == "text" or not reply.account.rate:
             raise RequestError("only assistant audio messages can be truncated", param="item_id")
         account = reply.account
-        samples = min(round(audio_end_s * account.rate), self.playout.most(reply))
+        samples = round(min(max(audio_end_s, 0.0) * account.rate, self.playout.most(reply)))
         account.acked = samples
         duration = samples / account.rate
         status: Status = "completed" if account.complete and samples >= account.generated else "incomplete"
@@ -136,7 +140,7 @@ class Replies:
         """An unpaced playout."""
         try:
             while True:
-                match item := await reply.out.get():
+                match item := await self._beside_next(reply):
                     case ReplyAudio():
                         index = self._telling.message(reply)
                         reply.account.add(item)
@@ -147,24 +151,32 @@ class Replies:
                     case Text():
                         self._telling.text(reply, item.delta)
                     case Call():
-                        self._over(reply)
+                        self._over(reply, "completed")
                         self._telling.call(reply, item)
                     case End():
                         reply.usage = item.usage
-                        self._over(reply)
+                        self._over(reply, "completed")
                         self._telling.ended(reply, item.status, item.reason)
                         return
         except ChannelClosed:
-            self._over(reply)
+            self._over(reply, "incomplete")
             self._telling.ended(reply, *_outcome(reply))
         finally:
             del self._beside[reply.reply_id]
 
-    def _over(self, reply: Reply) -> None:
+    async def _beside_next(self, reply: Reply) -> Out:
+        """Its next item. A stage that adds nothing for too long has failed: no floor is there to time it."""
+        try:
+            async with asyncio.timeout(self._session.options.policy.first_audio_timeout_s):
+                return await reply.out.get()
+        except TimeoutError:
+            self._failed(reply, EngineError("the response was not made in time", stage="llm", category="timeout"))
+            raise ChannelClosed from None
+
+    def _over(self, reply: Reply, status: Status) -> None:
         account = reply.account
-        self._telling.message_over(
-            reply, reply.written, account.generated / account.rate if account.rate else 0.0, "completed"
-        )
+        duration = account.generated / account.rate if account.rate else 0.0
+        self._telling.message_over(reply, reply.written, duration, status)
 
     # --- making them --------------------------------------------------------------------------------------------
 
@@ -203,7 +215,7 @@ class Replies:
             Voice(reply.spec.voice or options.voice, options.speed, options.language),
             say=say,
             failed=lambda error: self._failed(reply, error),
-            mark=session.mark,
+            mark=session.mark if reply.number > 0 else _unmarked,
         )
         self._spawn(f"reply-{reply.reply_id}", making.run())
 
@@ -219,7 +231,8 @@ class Replies:
         items = self._session.history.items
         if reply.spec.input is not None:
             history = self._session.history
-            items = tuple(history.require(item) if isinstance(item, str) else item for item in reply.spec.input)
+            wanted = (history.get(item) if isinstance(item, str) else item for item in reply.spec.input)
+            items = tuple(item for item in wanted if item is not None)  # one may have gone since it was checked
         if heard is not None:
             said: Item = Message("", "user", (AudioPart(heard),))
             items = (*items, said)
@@ -246,6 +259,12 @@ class Replies:
             self._session.trace.turn(self._session.account)
 
 
+def _unmarked(name: Mark) -> None:
+    """A reply out of band is no part of the turn's account."""
+
+
 def _outcome(reply: Reply) -> tuple[ReplyStatus, str | None]:
     """How a reply that was stopped ended: status and reason."""
-    return ("failed", reply.failure) if reply.failure is not None else ("cancelled", reply.reason)
+    if reply.failure is not None or reply.reason == "failed":
+        return "failed", reply.failure or "the reply was not made in time"
+    return "cancelled", reply.reason

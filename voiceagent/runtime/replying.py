@@ -23,6 +23,7 @@ from voiceagent.runtime.channel import Channel, ChannelClosed
 
 AHEAD_S = 20.0  # how much speech may be made before it is played; beyond it the LLM and the TTS wait
 TEXT_CHUNKS = 8
+_CUT = {"length": "max_output_tokens", "content_filter": "content_filter"}  # reasons of an end before the end
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,12 +187,8 @@ class Replying:
                         parts[1] = parts[1] or delta.name
                         parts[2] += delta.arguments
                     case LlmEnd():
-                        length = delta.reason == "length"
-                        self._end = End(
-                            "incomplete" if length else "completed",
-                            "max_output_tokens" if length else None,
-                            delta.usage,
-                        )
+                        cut = _CUT.get(delta.reason)
+                        self._end = End("incomplete" if cut else "completed", cut, delta.usage)
         self._calls = [Call(*calls[index]) for index in sorted(calls)]
 
     def _llm(self) -> Llm:

@@ -9,17 +9,19 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import assert_never
 
 from voiceagent.core import events as e
 from voiceagent.core import peer as p
 from voiceagent.core.budget import Budget, Mark, TurnAccount
+from voiceagent.core.floors import Pausing, Speaking, Thinking, Waiting
 from voiceagent.core.history import History
 from voiceagent.core.items import AudioPart, Item, Message
 from voiceagent.core.peer import SessionOptions
 from voiceagent.core.streamclock import StreamClock
 from voiceagent.core.turns import TurnMachine
-from voiceagent.errors import EngineError, TransportError
+from voiceagent.errors import EngineError, Overloaded, TransportError
 from voiceagent.ports import AsrHints, Engines, Transport
 from voiceagent.runtime.asking import Asking
 from voiceagent.runtime.duplex import DuplexEars
@@ -31,6 +33,7 @@ from voiceagent.runtime.replies import Replies
 from voiceagent.runtime.replying import Reply
 from voiceagent.runtime.trace import Trace
 
+ROUNDING_S = 1e-6  # the sum of two floats may fall short of a deadline
 CLOSE_NORMAL, CLOSE_BROKEN = 1000, 1011  # RFC 6455, 7.4.1
 
 
@@ -72,6 +75,7 @@ class Session:
         self.replies = Replies(self, transport, self._graph.spawn)
         self._asking = Asking(self)
         self._recognising: Recognising | None = None
+        self._listening: Listening | None = None
         self._ears: Ears | DuplexEars
         if engines.duplex is not None:
             self._ears = DuplexEars(self, engines.duplex)
@@ -82,8 +86,6 @@ class Session:
         vad, asr = self.engines.vad, self.engines.asr
         if vad is None or asr is None:
             raise EngineError("a conversation needs a VAD and a recogniser", stage="vad", category="unavailable")
-        recognising = Recognising(asr, self._hints(), self._graph.spawn, self.post, self.trace.fault)
-        self._recognising = recognising
         turn = self.engines.turn
         ears = Ears(
             vad,
@@ -94,6 +96,11 @@ class Session:
             padding_s=self.options.prefix_padding_s,
             recent_s=turn.wants_s if turn else 0.0,
         )
+        with ExitStack() as undo:  # where the recogniser has no room, the VAD gets its slot back
+            undo.callback(ears.close)
+            recognising = Recognising(asr, self._hints(), self._graph.spawn, self.post, self.trace.fault)
+            undo.pop_all()
+        self._recognising = recognising
         self._tune(ears)
         return ears
 
@@ -127,7 +134,15 @@ class Session:
     async def _converse(self) -> None:
         self.trace.opened(self.id, self.options.policy, self.options.language)
         self.tell(p.SessionOpened(self.id, self.options))
-        listening = Listening(self._transport, self._ears, self.clock, self._asking.ask, self._heard)
+        self._listening = listening = Listening(
+            self._transport,
+            self._ears,
+            self.clock,
+            self._asking.ask,
+            self._heard,
+            awaiting=self._awaiting,
+            call_at=self._graph.call_at,
+        )
         self.replies.prefill()
         self.post(e.SessionStarted())
         try:
@@ -138,7 +153,9 @@ class Session:
     def configure(self, options: SessionOptions) -> None:
         """The peer's new options are in force from now on."""
         old, self.options = self.options, options
-        self.machine.language = options.language
+        if options.language != old.language:
+            self.machine.language = options.language
+            self.trace.language(options.language)
         if isinstance(self._ears, Ears):
             self._tune(self._ears)
         if self._recognising is not None:
@@ -151,7 +168,19 @@ class Session:
     def _tune(self, ears: Ears) -> None:
         ears.gate.threshold = self.options.vad_threshold
         ears.padding_s = self.options.prefix_padding_s
-        ears.manual = self.options.policy.mode == "manual"
+        manual = self.options.policy.mode == "manual"
+        if manual != ears.manual:
+            ears.manual = manual
+            ears.restart()
+
+    def listen_anew(self) -> None:
+        """The peer committed or cleared what was said; speech that goes on is a new utterance."""
+        if isinstance(self._ears, Ears):
+            self._ears.restart()
+
+    def is_promised(self, item_id: str) -> bool:
+        """Whether an item to come was announced under this id."""
+        return any(item_id == promised for promised, _ in self._items.values())
 
     def _hints(self) -> AsrHints:
         return AsrHints(self.options.language, self.options.vocabulary)
@@ -171,6 +200,8 @@ class Session:
         for command in commands:
             self._obey(command, now)
         self.replies.playout.wake()
+        if self._listening is not None:
+            self._listening.wake()
         self._arm()
 
     def _arm(self) -> None:
@@ -179,11 +210,27 @@ class Session:
             self._timer = None
         deadline = self.machine.deadline
         if deadline is not None:
-            self._timer = self._loop.call_at(deadline - self.clock.ahead, self._due)
+            self._timer = self._graph.call_at(deadline - self.clock.ahead, self._due)
 
     def _due(self) -> None:
         self._timer = None
-        self.post(e.DeadlinePassed())
+        deadline = self.machine.deadline
+        if deadline is not None and deadline > self.now():
+            self._timer = self._graph.call_at(self._loop.time() + ROUNDING_S, self._due)
+        else:
+            self.post(e.DeadlinePassed())
+
+    def _awaiting(self) -> bool:
+        """Whether the answer of an engine is due, for which the machine waits a limited time."""
+        match self.machine.user:
+            case Pausing(text=None):
+                return True
+        match self.machine.agent:
+            case Waiting() | Thinking(held_since=None):
+                return True
+            case Speaking(held_since=None, starved_since=since):
+                return since is not None
+        return False
 
     def _heard(self, duration_s: float) -> None:
         """Audio came in; it may have moved the clock past the deadline."""
@@ -260,7 +307,7 @@ class Session:
             try:
                 score = await turn.score(pcm, "", self.history.items)
                 self.post(e.TurnScored(command.utterance, command.pause, score.probability))
-            except EngineError as error:
+            except (EngineError, Overloaded) as error:
                 self.trace.fault("turn detector", error)
 
         self._graph.spawn(f"turn-{command.utterance}.{command.pause}", ask())

@@ -1,0 +1,101 @@
+"""The table by which speech over the agent is judged, row by row; the first rule that applies decides."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voiceagent.core.overlap import Overlap, Verdict, judge
+from voiceagent.core.policy import TurnPolicy
+
+POLICY = TurnPolicy(overlap_ignore_s=0.3, overlap_interrupt_s=0.8, overlap_words=2)
+
+# voiced seconds, stopped, final, text -> verdict
+TABLE: list[tuple[str, float, bool, bool, str | None, Verdict]] = [
+    # 1. words that ask for the floor interrupt at once, however short
+    ("stop, at once", 0.2, False, False, "stop", "interruption"),
+    ("stop, after it", 0.2, True, False, "Stop!", "interruption"),
+    ("stop, final", 0.2, True, True, "Stop!", "interruption"),
+    ("okay, but wait", 0.4, False, False, "okay but wait", "interruption"),
+    # 2. enough real words interrupt at once
+    ("two real words", 0.4, False, False, "what about", "interruption"),
+    ("two real words in a short burst", 0.25, True, False, "what about", "interruption"),
+    ("fillers do not count", 0.5, False, False, "um well you know", "undecided"),
+    ("one real word is not enough", 0.5, False, False, "tomorrow", "undecided"),
+    # 3. what is over and was short is a noise, whatever its one word
+    ("a cough", 0.2, True, False, None, "noise"),
+    ("a cough of exactly the limit", 0.3, True, False, None, "noise"),
+    ("a cough that is heard as a word", 0.25, True, False, "huh", "noise"),
+    ("a short final word", 0.25, True, True, "tomorrow", "noise"),
+    ("it goes on: not yet", 0.25, False, False, None, "undecided"),
+    # 4. a final transcript decides
+    ("no words", 0.6, True, True, "", "noise"),
+    ("no transcript", 0.6, True, True, None, "noise"),
+    ("only white space", 0.6, True, True, "  ", "noise"),
+    ("mm-hmm", 0.6, True, True, "Mm-hmm.", "backchannel"),
+    ("yeah, right, okay", 1.2, True, True, "Yeah, right, okay.", "backchannel"),
+    ("one real word", 0.6, True, True, "Tomorrow.", "interruption"),
+    ("a filler only", 0.6, True, True, "Um...", "interruption"),
+    # 5. sustained speech interrupts, whatever its words, unless they are backchannels
+    ("sustained, nothing heard yet", 0.8, False, False, None, "interruption"),
+    ("sustained, nothing in it", 0.8, False, False, "", "interruption"),
+    ("sustained, a word", 0.9, False, False, "tomorrow", "interruption"),
+    ("a long mm-hmm", 0.9, False, False, "mm-hmm", "undecided"),
+    ("not yet sustained", 0.79, False, False, None, "undecided"),
+    ("sustained and over: the final decides", 0.9, True, False, None, "undecided"),
+    ("over, a word, no final yet", 0.5, True, False, "tomorrow", "undecided"),
+    # what the recogniser makes up of noise is no words
+    ("subtitles", 0.6, True, True, "Thanks for watching!", "noise"),
+    ("sound descriptions", 0.6, True, True, "[BLANK_AUDIO]", "noise"),
+    ("more words than anybody can say", 0.31, True, True, "Thank you very much.", "noise"),
+    ("the same words in the time they take", 0.9, True, True, "Thank you very much.", "interruption"),
+    ("subtitles, sustained: some noise goes on", 0.9, False, False, "Thanks for watching!", "interruption"),
+]
+
+
+@pytest.mark.parametrize(
+    ("voiced_s", "stopped", "final", "text", "verdict"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE]
+)
+def test_table(voiced_s: float, stopped: bool, final: bool, text: str | None, verdict: Verdict) -> None:
+    assert judge(Overlap(voiced_s, stopped, text, final), POLICY) == verdict
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "verdict"),
+    [
+        ("de", "Genau.", "backchannel"),
+        ("de", "Stopp!", "interruption"),
+        ("fr", "D'accord.", "backchannel"),
+        ("es", "Espera.", "interruption"),
+        ("xx", "Mhm.", "backchannel"),  # a language without words of its own knows the sounds common to all
+        ("xx", "Genau.", "interruption"),
+    ],
+)
+def test_by_the_words_of_the_language(language: str, text: str, verdict: Verdict) -> None:
+    assert judge(Overlap(0.6, True, text, True, language), POLICY) == verdict
+
+
+@pytest.mark.parametrize(
+    ("policy", "verdict"),
+    [
+        (TurnPolicy(overlap_words=1), "interruption"),
+        (TurnPolicy(overlap_ignore_s=0.7), "noise"),
+        (TurnPolicy(), "undecided"),
+    ],
+)
+def test_by_the_numbers_of_the_policy(policy: TurnPolicy, verdict: Verdict) -> None:
+    assert judge(Overlap(0.6, True, "tomorrow"), policy) == verdict
+
+
+@given(st.floats(0, 10), st.one_of(st.none(), st.text(max_size=40)))
+def test_a_final_transcript_leaves_nothing_open(voiced_s: float, text: str | None) -> None:
+    assert judge(Overlap(voiced_s, True, text, True), POLICY) != "undecided"
+
+
+@given(st.floats(0.3, 10), st.floats(0, 10), st.sampled_from(("what about", "no wait", "tomorrow it will rain")))
+def test_what_interrupts_goes_on_interrupting(voiced_s: float, more_s: float, text: str) -> None:
+    """Speech that goes on with the same words is never judged less."""
+    first = judge(Overlap(voiced_s, False, text), POLICY)
+    later = judge(Overlap(voiced_s + more_s, False, text), POLICY)
+    assert first != "interruption" or later == "interruption"

@@ -1,0 +1,59 @@
+"""What the peer is playing right now: the reference for echo. Filled by playout with what was sent and when it plays.
+
+Keeps the last seconds at 16 kHz. Times are loop time at which a sample is estimated to sound at the peer's loudspeaker;
+the true delay from there to the microphone is what an echo canceller, or core/echo.py, has to find.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from voiceagent.audio.resample import Resampler
+from voiceagent.core.frames import BYTES_PER_SAMPLE
+
+RATE = 16_000
+KEPT_S = 3.0
+
+
+class FarEnd:
+    """One session's loudspeaker, as far as the server can know it."""
+
+    def __init__(self) -> None:
+        self._pieces: deque[tuple[float, bytes]] = deque()  # (time of the first sample, PCM at RATE)
+        self._resampler: Resampler | None = None
+        self._rate = 0
+
+    def sent(self, pcm: bytes, rate: int, plays_at: float) -> None:
+        """A piece left, and begins to sound at `plays_at`."""
+        if self._resampler is None or rate != self._rate:
+            self._resampler, self._rate = Resampler(rate, RATE), rate
+        self._pieces.append((plays_at, self._resampler.push(pcm)))
+        while self._pieces and self._pieces[0][0] < plays_at - KEPT_S:
+            self._pieces.popleft()
+
+    def flushed(self, now: float) -> None:
+        """What would have sounded after `now` is not played."""
+        while self._pieces and self._pieces[-1][0] >= now:
+            self._pieces.pop()
+        if self._pieces:
+            at, pcm = self._pieces[-1]
+            keep = max(0, round((now - at) * RATE)) * BYTES_PER_SAMPLE
+            self._pieces[-1] = (at, pcm[:keep])
+
+    def between(self, start: float, samples: int) -> bytes:
+        """What sounded from `start` on: exactly `samples` samples at 16 kHz, silence where there was nothing."""
+        out = bytearray(samples * BYTES_PER_SAMPLE)
+        for at, pcm in self._pieces:
+            offset = round((at - start) * RATE) * BYTES_PER_SAMPLE
+            if offset >= len(out):
+                break
+            source = pcm if offset >= 0 else pcm[-offset:]
+            place = max(0, offset)
+            piece = source[: len(out) - place]
+            out[place : place + len(piece)] = piece
+        return bytes(out)
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing was sent lately."""
+        return not self._pieces
