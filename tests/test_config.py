@@ -278,8 +278,8 @@ EXAMPLE = '[llm]\nengine = "example"\n'
         ("[turn]\nmode='manual'\n[duplex]\nengine='scripted'", 'agent.toml:2: [turn] mode "native" goes with'),
         ("[turn]\nsession_limit_s = 1", "agent.toml:2: session_limit_s belongs in [limits]"),
         (
-            "[turn]\nmax_delay_s = 1",
-            "agent.toml:2: [turn] incomplete_delay_s (1.6) must be at most max_delay_s (1)",
+            "[turn]\nmax_delay_s = 0.1",
+            "agent.toml:2: [turn] complete_delay_s (0.24) must be at most max_delay_s (0.1)",
         ),
         ("[limits]\nmax_sessions = 0", "agent.toml:2: [limits] max_sessions must be at least 1, not 0"),
         ("[limits]\nslow_reader_s = 0", "agent.toml:2: [limits] slow_reader_s must be more than 0, not 0"),

@@ -18,6 +18,7 @@ from voiceagent.core.peer import SessionOptions
 from voiceagent.engines import Kind, engine_class
 from voiceagent.errors import ConfigError, EngineError
 from voiceagent.ports import Engines, Transport
+from voiceagent.runtime.load import Load
 from voiceagent.runtime.session import Session
 from voiceagent.runtime.trace import Trace, TraceFile
 from voiceagent.server import Limits, create_app
@@ -66,6 +67,7 @@ class Agent:
         self.ready = False
         self._built = build(config)
         self.engines = Engines(**self._built)
+        self._load = Load()
 
     async def load(self, progress: Progress = lambda kind, name, seconds: None) -> None:
         """Load the models. Raises ConfigError."""
@@ -83,7 +85,7 @@ class Agent:
         if trace is None:
             directory = self.config.trace.dir
             trace = TraceFile(directory) if directory is not None else Trace()
-        await Session(transport, options, self.engines, trace=trace).run()
+        await Session(transport, options, self.engines, trace=trace, load=self._load).run()
 
 
 def make_app(config: Config, agent: Agent) -> Starlette:

@@ -44,7 +44,7 @@ class Config:
     auth: Auth
     server: Server
     trace: Trace
-    engines: Mapping[Kind, EngineChoice]  # "turn" and "duplex" only where chosen
+    engines: Mapping[Kind, EngineChoice]  # "turn", "duplex" and "enhancer" only where chosen
     name: str  # the file, as given; "defaults" without one
 
     def session_options(self) -> SessionOptions:
@@ -102,8 +102,7 @@ def _turn(source: Source, *, native: bool) -> TurnPolicy:
     if policy.overlap_words < 1:
         raise source.error(("turn", "overlap_words"), "[turn] overlap_words must be at least 1")
     for least, most in (
-        ("complete_delay_s", "incomplete_delay_s"),
-        ("incomplete_delay_s", "max_delay_s"),
+        ("complete_delay_s", "max_delay_s"),
         ("overlap_ignore_s", "overlap_interrupt_s"),
     ):
         if getattr(policy, least) > getattr(policy, most):
@@ -127,7 +126,7 @@ def _engine(source: Source, kind: Kind, environ: Mapping[str, str]) -> EngineCho
             raise source.error((table,), f"[{table}] needs engine; allowed: {', '.join(names(kind)) or 'none yet'}")
         if DEFAULT_ENGINES[kind]:
             raise source.error(chosen_at, f"[{table}] engine cannot be empty; allowed: {', '.join(names(kind))}")
-        return None  # these two kinds are optional
+        return None  # these kinds are optional
     if name not in (allowed := names(kind)):
         raise source.error(chosen_at, unknown("engine", name, allowed, f" in [{table}]"))
     try:

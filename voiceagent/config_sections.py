@@ -23,6 +23,7 @@ ENGINE_TABLES: dict[Kind, str] = {
     "tts": "tts",
     "turn": "turn_detector",
     "duplex": "duplex",
+    "enhancer": "enhancer",
 }
 DEFAULT_ENGINES: dict[Kind, str] = {
     "vad": "silero",
@@ -31,6 +32,7 @@ DEFAULT_ENGINES: dict[Kind, str] = {
     "tts": "piper",
     "turn": "",
     "duplex": "",
+    "enhancer": "",
 }
 
 

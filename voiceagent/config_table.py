@@ -27,8 +27,11 @@ END = "<!-- end of the generated table -->"
 MEANINGS = {
     "turn.mode": "when a turn ends: by what was said, after a fixed silence, when the client says so, or by the model",
     "turn.silence_s": 'mode "silence": silence that ends a turn',
-    "turn.complete_delay_s": 'mode "semantic": silence that ends a turn whose words sound finished',
-    "turn.incomplete_delay_s": 'mode "semantic": silence that ends a turn that stops in the middle of something',
+    "turn.complete_delay_s": 'mode "semantic": the least silence that ends a turn, after words that sound finished',
+    "turn.cut_off_cost_s": 'mode "semantic": cutting a speaker off is as bad as making them wait this long',
+    "turn.idle_limit": "so often the agent breaks a silence; then it hangs up (0: no limit)",
+    "turn.greeting_must_finish": "nobody takes the floor from the greeting (a legal notice)",
+    "turn.reprompt": "said after the idle time, in these words; else in the LLM's",
     "turn.max_delay_s": "hard maximum of any wait for more words",
     "turn.max_utterance_s": "longest turn of a user",
     "turn.first_audio_timeout_s": "a reply that cannot be heard by then fails",

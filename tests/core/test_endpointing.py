@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import log
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from voiceagent.core.endpointing import REMEMBERED_PAUSES, PauseEvidence, PauseMemory, delay_s, plausible
 from voiceagent.core.policy import TurnPolicy
 
-SEMANTIC = TurnPolicy(complete_delay_s=0.3, incomplete_delay_s=1.5, max_delay_s=4.0)
+SEMANTIC = TurnPolicy(complete_delay_s=0.3, cut_off_cost_s=12.0, max_delay_s=4.0)
 SILENCE = TurnPolicy(mode="silence", silence_s=0.5)
 
 
@@ -26,18 +28,19 @@ TABLE: list[tuple[str, TurnPolicy, float, float | None, tuple[float, ...], float
     ("silence: whatever was said", SILENCE, 1.0, 1.0, (2.0, 2.0), 0.5),
     ("silence: bounded", TurnPolicy(mode="silence", silence_s=9.0, max_delay_s=4.0), 0.0, None, (), 4.0),
     ("finished", SEMANTIC, 1.0, None, (), 0.3),
-    ("unfinished", SEMANTIC, 0.0, None, (), 1.5),
-    ("in between", SEMANTIC, 0.5, None, (), 0.9),
-    ("the detector weighs more", SEMANTIC, 0.0, 1.0, (), 1.5 - 0.6 * 1.2),
-    ("... either way", SEMANTIC, 1.0, 0.0, (), 0.3 + 0.6 * 1.2),
+    ("as good as finished", SEMANTIC, 0.98, None, (), 0.3),
+    ("a statement", SEMANTIC, 0.9, None, (), 0.6 * log(20 / 9)),
+    ("in between", SEMANTIC, 0.5, None, (), 0.6 * log(20)),
+    ("unfinished", SEMANTIC, 0.1, None, (), 0.6 * log(180)),
+    ("no cue is surer than this", SEMANTIC, 0.0, None, (), 4.0),
+    ("the detector weighs more", SEMANTIC, 0.5, 1.0, (), 0.6 * log(20 * 0.2 / 0.8)),
+    ("... either way", SEMANTIC, 0.5, 0.0, (), 0.6 * log(20 * 0.8 / 0.2)),
     ("both agree", SEMANTIC, 1.0, 1.0, (), 0.3),
-    ("one pause is no habit", SEMANTIC, 0.75, None, (0.9,), 0.6),
-    ("a slow speaker gets their usual pause and a fifth", SEMANTIC, 0.5, None, (1.0, 1.0), 1.2),
-    ("... less of it when the words sound finished", SEMANTIC, 0.75, None, (1.1, 1.1), 0.66),
-    ("... none when they are certain", SEMANTIC, 0.95, None, (1.2, 1.2), 0.36),
-    ("... never more than the unfinished wait", SEMANTIC, 0.5, None, (3.0, 3.0), 1.5),
-    ("a fast speaker is not cut shorter", SEMANTIC, 0.5, None, (0.1, 0.1), 0.9),
-    ("bounded", TurnPolicy(incomplete_delay_s=9.0, max_delay_s=4.0), 0.0, None, (), 4.0),
+    ("a slow speaker is waited for", SEMANTIC, 0.5, None, (1.2,) * 4, 0.9 * log(12 / 0.9)),
+    ("... even when the words sound finished", SEMANTIC, 0.8, None, (1.8,) * 4, 1.2 * log(2.5)),
+    ("a fast speaker gets a faster answer", SEMANTIC, 0.5, None, (0.2,) * 4, 0.4 * log(30)),
+    ("who hates waiting is not waited for", TurnPolicy(cut_off_cost_s=0.1), 0.5, None, (), 0.24),
+    ("bounded", TurnPolicy(cut_off_cost_s=900.0, max_delay_s=4.0), 0.2, None, (), 4.0),
 ]
 
 
@@ -51,22 +54,21 @@ def test_table(
 
 
 @pytest.mark.parametrize(
-    ("pauses", "patience"),
+    ("pauses", "mean"),
     [
-        ((), 0.0),
-        ((1.0,), 0.0),
-        ((0.5, 1.0), 1.0),
-        ((0.2, 0.4, 0.6, 0.8), 0.8),
-        ((0.1, 0.1, 0.1, 0.1, 9.0), 0.1),  # one long thought is no habit
-        ((-1.0, -1.0), 0.0),
+        ((), 0.6),  # what is usual for people
+        ((1.1,), 0.7),  # one pause is no habit
+        ((1.2,) * 4, 0.9),
+        ((0.6,) * 9, 0.6),
+        ((-1.0,) * 4, 0.3),  # a pause is never negative
     ],
 )
-def test_what_is_usual_for_a_speaker(pauses: tuple[float, ...], patience: float) -> None:
-    assert memory(*pauses).patience_s == patience
+def test_the_mean_pause_of_a_speaker(pauses: tuple[float, ...], mean: float) -> None:
+    assert memory(*pauses).mean_s == pytest.approx(mean)
 
 
 def test_old_pauses_are_forgotten() -> None:
-    assert memory(*[5.0] * 20, *[0.2] * REMEMBERED_PAUSES).patience_s == 0.2
+    assert memory(*[5.0] * 20, *[0.6] * REMEMBERED_PAUSES).mean_s == pytest.approx(0.6)
 
 
 @pytest.mark.parametrize(

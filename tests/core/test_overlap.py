@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceagent.core.overlap import Overlap, Verdict, judge
+from voiceagent.core.overlap import RULES, Overlap, Verdict, judge
 from voiceagent.core.policy import TurnPolicy
 
 POLICY = TurnPolicy(overlap_ignore_s=0.3, overlap_interrupt_s=0.8, overlap_words=2)
@@ -27,7 +27,8 @@ TABLE: list[tuple[str, float, bool, bool, str | None, Verdict]] = [
     ("a cough", 0.2, True, False, None, "noise"),
     ("a cough of exactly the limit", 0.3, True, False, None, "noise"),
     ("a cough that is heard as a word", 0.25, True, False, "huh", "noise"),
-    ("a short final word", 0.25, True, True, "tomorrow", "noise"),
+    ("a short final word", 0.25, True, True, "Why?", "interruption"),
+    ("a short final sound", 0.25, True, True, "Uh.", "noise"),
     ("it goes on: not yet", 0.25, False, False, None, "undecided"),
     # 4. a final transcript decides
     ("no words", 0.6, True, True, "", "noise"),
@@ -41,7 +42,8 @@ TABLE: list[tuple[str, float, bool, bool, str | None, Verdict]] = [
     ("sustained, nothing heard yet", 0.8, False, False, None, "interruption"),
     ("sustained, nothing in it", 0.8, False, False, "", "interruption"),
     ("sustained, a word", 0.9, False, False, "tomorrow", "interruption"),
-    ("a long mm-hmm", 0.9, False, False, "mm-hmm", "undecided"),
+    ("a long mm-hmm", 0.9, False, False, "mm-hmm", "backchannel"),
+    ("a short mm-hmm, while it lasts", 0.3, False, False, "mm-hmm", "backchannel"),
     ("not yet sustained", 0.79, False, False, None, "undecided"),
     ("sustained and over: the final decides", 0.9, True, False, None, "undecided"),
     ("over, a word, no final yet", 0.5, True, False, "tomorrow", "undecided"),
@@ -59,6 +61,41 @@ TABLE: list[tuple[str, float, bool, bool, str | None, Verdict]] = [
 )
 def test_table(voiced_s: float, stopped: bool, final: bool, text: str | None, verdict: Verdict) -> None:
     assert judge(Overlap(voiced_s, stopped, text, final), POLICY) == verdict
+
+
+# what else is known of it -> verdict; a row of TABLE without it stands beside each
+EVIDENCE: list[tuple[str, Overlap, Verdict]] = [
+    ("the agent's own words", Overlap(0.9, False, "the capital of France", repeats=0.9), "echo"),
+    ("... even 'stop'", Overlap(0.5, False, "then you stop", echo=0.4, repeats=0.7), "echo"),
+    ("one word of the agent's, in another voice", Overlap(0.8, False, "France?", repeats=1.0), "interruption"),
+    ("one word of the agent's, in its voice", Overlap(0.8, False, "France?", echo=0.3, repeats=1.0), "echo"),
+    ("some of its words, and others", Overlap(0.9, False, "the capital of Spain", repeats=0.5), "interruption"),
+    ("the agent's own sound", Overlap(0.9, False, None, echo=0.8), "echo"),
+    ("... at the end", Overlap(0.9, True, "", True, echo=0.8), "echo"),
+    ("alike, but it says other words", Overlap(0.9, False, "no, the other one", echo=0.8), "interruption"),
+    ("hardly alike", Overlap(0.9, False, None, echo=0.4), "interruption"),
+    ("another voice, far off", Overlap(0.9, False, "what is for dinner", quieter_db=15.0), "background"),
+    ("... that says stop", Overlap(0.9, False, "stop it", quieter_db=15.0), "interruption"),
+    ("the user, a little softer", Overlap(0.9, False, "what is for dinner", quieter_db=6.0), "interruption"),
+    ("yes, to a question", Overlap(0.5, True, "Yeah.", True, asked=True), "interruption"),
+    ("yes, to a question, no final yet", Overlap(0.5, True, "Yeah.", asked=True), "undecided"),
+    ("yes, while the question is asked", Overlap(0.4, False, "Yeah", asked=True), "backchannel"),
+    ("a cough after a question", Overlap(0.25, True, None, asked=True), "noise"),
+    ("a noise after a question", Overlap(0.6, True, "", True, asked=True), "noise"),
+]
+
+
+@pytest.mark.parametrize(("overlap", "verdict"), [row[1:] for row in EVIDENCE], ids=[row[0] for row in EVIDENCE])
+def test_evidence(overlap: Overlap, verdict: Verdict) -> None:
+    assert judge(overlap, POLICY) == verdict
+
+
+def test_every_rule_is_needed() -> None:
+    """Each rule is the first to hold for some row above."""
+    rows = [Overlap(voiced_s, stopped, text, final) for _, voiced_s, stopped, final, text, _ in TABLE]
+    rows += [overlap for _, overlap, _ in EVIDENCE]
+    first = {next((rule.name for rule in RULES if rule.holds(row, POLICY)), None) for row in rows}
+    assert first == {None, *(rule.name for rule in RULES)}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from voiceagent.core.turns import TurnMachine
 POLICY = TurnPolicy(
     speculate=False,
     complete_delay_s=0.5,
-    incomplete_delay_s=1.5,
+    cut_off_cost_s=12.0,
     overlap_ignore_s=0.25,
     overlap_interrupt_s=1.0,
     hold_limit_s=2.5,
@@ -137,9 +137,7 @@ def test_a_question_in_two_parts_is_one_turn_and_the_pause_is_remembered() -> No
     assert turns.step(e.TurnScored(1, 1, 0.9), 4.1) == []
     steps(turns, (4.2, e.FinalTranscript(1, 2, "I was in Paris last week.")))
     assert e.CommitTurn(1, "I was in Paris last week.") in at_deadline(turns)
-    assert turns.pauses.patience_s == 0.0
-    turns.pauses.add(1.0)
-    assert turns.pauses.patience_s == 1.0
+    assert turns.pauses.mean_s == pytest.approx((4 * 0.6 + 1.0) / 5)
 
 
 def test_words_that_sound_unfinished_are_waited_for() -> None:
@@ -159,7 +157,17 @@ def test_a_turn_detector_is_listened_to_before_and_after_the_words() -> None:
             (2.2, e.TurnScored(1, 1, 1.0)),
         ]
         assert steps(turns, *(reversed(facts) if order else facts)) == []
-        assert turns.deadline is not None and turns.deadline < 3.2
+        assert turns.deadline is not None and turns.deadline < 4.0
+
+
+def test_a_score_of_an_earlier_pause_means_nothing() -> None:
+    turns = machine()
+    steps(turns, (1.0, e.SpeechStarted(1.0)), (2.1, e.SpeechStopped(2.0)), (2.2, e.SpeechStarted(2.2)))
+    steps(turns, (3.1, e.SpeechStopped(3.0)), (3.2, e.FinalTranscript(1, 2, "I was in the")))
+    assert turns.step(e.TurnScored(1, 1, 1.0), 4.1) == []
+    assert turns.step(e.TurnScored(7, 2, 1.0), 4.1) == []
+    steps(turns, (4.2, e.SpeechStarted(4.2)))
+    assert turns.step(e.TurnScored(1, 2, 1.0), 4.3) == []
 
 
 def test_a_score_may_end_the_turn_at_once() -> None:
@@ -167,7 +175,7 @@ def test_a_score_may_end_the_turn_at_once() -> None:
     steps(
         turns, (1.0, e.SpeechStarted(1.0)), (2.1, e.SpeechStopped(2.0)), (2.2, e.FinalTranscript(1, 1, "I was in the"))
     )
-    assert e.CommitTurn(1, "I was in the") in turns.step(e.TurnScored(1, 1, 1.0), 3.1)
+    assert e.CommitTurn(1, "I was in the") in turns.step(e.TurnScored(1, 1, 1.0), 3.6)
 
 
 def test_a_noise_when_nobody_speaks_is_dropped() -> None:
@@ -301,14 +309,48 @@ def test_recognition_that_fails_after_all_takes_the_draft_along() -> None:
     ]
 
 
+@pytest.mark.parametrize("text", ["I was in the", "uh"])
+def test_no_draft_of_an_answer_to_half_a_question(text: str) -> None:
+    turns = machine(EAGER)
+    steps(turns, (1.0, e.SpeechStarted(1.0)), (2.1, e.SpeechStopped(2.0)))
+    assert turns.step(e.FinalTranscript(1, 1, text), 2.2) == []
+
+
+def test_no_draft_where_no_reply_is_wanted() -> None:
+    turns = machine(replace(EAGER, create_reply=False))
+    steps(turns, (1.0, e.SpeechStarted(1.0)), (2.1, e.SpeechStopped(2.0)))
+    assert turns.step(e.FinalTranscript(1, 1, QUESTION), 2.2) == []
+
+
+def test_no_draft_beside_a_reply_or_before_a_transcript_it_would_lack() -> None:
+    turns = speaking(replace(EAGER, mode="silence", interrupt_reply=False, speculate=False))
+    turns.step(e.PolicyChanged(replace(EAGER, interrupt_reply=False)), 3.5)
+    steps(turns, (4.0, e.SpeechStarted(4.0)), (5.1, e.SpeechStopped(5.0)))
+    assert turns.step(e.FinalTranscript(2, 1, QUESTION), 5.2) == []
+    turns = machine(EAGER)
+    steps(turns, (1.0, e.SpeechStarted(1.0)), (2.0, e.InputCommitted()), (2.0, e.SpeechStarted(2.0)))
+    steps(turns, (2.2, e.SpeechStopped(2.1)))
+    assert turns.step(e.FinalTranscript(2, 1, QUESTION), 2.3) == []
+
+
 # --- speech over the agent --------------------------------------------------------------------------------------------
 
 
 def test_a_cough_costs_a_short_silence() -> None:
     turns = overlapped()
     assert (turns.live, turns.reply) == (None, 1)
-    assert turns.step(e.SpeechStopped(4.25), 4.375) == RESUMED
+    ask = [e.FinalizeUtterance(2, 1), e.ScoreTurn(2, 1)]
+    assert turns.step(e.SpeechStopped(4.25), 4.375) == [e.ResumePlayout(1), *ask], "it may have been a word"
     assert turns.live == 1
+    assert turns.step(e.FinalTranscript(2, 1, "Huh."), 4.5) == [e.DropUtterance(2, announced=False)]
+    turns.step(e.SpeechStarted(5.0), 5.1)
+    assert turns.step(e.SpeechStopped(5.125), 5.25) == [e.DropUtterance(3, announced=False), e.ResumePlayout(1)]
+
+
+def test_a_short_word_is_no_cough() -> None:
+    turns = overlapped()
+    turns.step(e.SpeechStopped(4.25), 4.375)
+    assert turns.step(e.FinalTranscript(2, 1, "Why?"), 4.5)[:4] == INTERRUPTED
 
 
 def test_words_that_ask_for_the_floor_interrupt_at_once() -> None:
@@ -327,17 +369,23 @@ def test_sustained_speech_interrupts_by_time_alone() -> None:
 
 def test_a_backchannel_is_let_pass() -> None:
     turns = overlapped()
-    assert turns.step(e.PartialTranscript(2, "mm-hmm"), 4.5) == []
-    assert turns.deadline == 6.625, "only the limit of the hold is left"
+    assert turns.step(e.PartialTranscript(2, "mm-hmm"), 4.5) == [e.ResumePlayout(1)], "before it is over"
+    assert turns.live == 1
     assert turns.step(e.SpeechStopped(5.5), 5.5) == [e.FinalizeUtterance(2, 1), e.ScoreTurn(2, 1)]
-    assert turns.step(e.FinalTranscript(2, 1, "Mm-hmm."), 5.6) == RESUMED
+    assert turns.step(e.FinalTranscript(2, 1, "Mm-hmm."), 5.6) == [e.DropUtterance(2, announced=False)]
 
 
-def test_an_endless_backchannel_interrupts_at_the_limit() -> None:
+def test_a_backchannel_that_becomes_a_question_interrupts() -> None:
+    turns = overlapped()
+    turns.step(e.PartialTranscript(2, "mm-hmm"), 4.5)
+    assert turns.step(e.PartialTranscript(2, "mm-hmm, and what about tomorrow"), 5.0) == INTERRUPTED
+
+
+def test_an_endless_backchannel_never_interrupts() -> None:
     turns = overlapped()
     turns.step(e.PartialTranscript(2, "mm-hmm"), 4.5)
     assert turns.step(TIME, 6.0) == []
-    assert at_deadline(turns) == INTERRUPTED
+    assert at_deadline(turns) == [e.DropUtterance(2, announced=False)], "at the longest that anybody speaks"
 
 
 def undecided(partial: str | None = None) -> TurnMachine:
@@ -355,6 +403,23 @@ def test_the_final_transcript_decides_an_overlap() -> None:
     turns = undecided()
     assert turns.step(e.FinalTranscript(2, 1, "Tomorrow."), 4.7) == INTERRUPTED
     assert at_deadline(turns)[1:] == [e.CommitTurn(2, "Tomorrow."), e.StartReply(2, "turn")]
+
+
+def test_a_final_transcript_that_comes_late_interrupts_and_commits_at_once() -> None:
+    assert undecided().step(e.FinalTranscript(2, 1, "Tomorrow."), 5.5) == [
+        *INTERRUPTED,
+        e.AnnounceSpeechStopped(2, 4.5),
+        e.CommitTurn(2, "Tomorrow."),
+        e.StartReply(2, "turn"),
+    ]
+
+
+@pytest.mark.parametrize("began", [3.3, 4.1, 1e6 + 0.1])
+@pytest.mark.parametrize("seconds", [0.1, 0.7, 0.8])
+def test_the_timer_of_sustained_speech_does_not_miss_by_a_rounding(began: float, seconds: float) -> None:
+    turns = speaking(replace(SILENCE, overlap_interrupt_s=seconds))
+    turns.step(e.SpeechStarted(began), began)
+    assert at_deadline(turns)[1] == e.CancelReply(1, "turn_detected")
 
 
 def test_a_score_says_nothing_about_an_overlap() -> None:
@@ -559,11 +624,11 @@ def test_playout_of_a_reply_not_yet_begun_neither_starves_nor_is_fed() -> None:
 
 def test_the_time_a_reply_is_held_does_not_count() -> None:
     turns = asked()
-    steps(turns, (9.0, e.SpeechStarted(9.0)), (9.25, e.SpeechStopped(9.25)))
+    steps(turns, (9.0, e.SpeechStarted(9.0)), (9.25, e.SpeechStopped(9.125)))
     assert turns.deadline == 10.75
     assert turns.live == 1
     turns = overlapped()
-    steps(turns, (4.125, e.PlayoutStarved(1)), (4.375, e.SpeechStopped(4.25)))
+    steps(turns, (4.125, e.PlayoutStarved(1)), (4.375, e.SpeechStopped(4.125)))
     assert turns.deadline == 8.375
 
 
@@ -576,6 +641,23 @@ def test_a_reply_that_fails_under_a_cough_is_made_again() -> None:
         e.DropUtterance(2, announced=True),
         e.StartReply(2, "turn"),
     ]
+
+
+def test_a_greeting_that_fails_under_a_cough_was_only_a_greeting() -> None:
+    turns = machine(replace(SILENCE, greeting="Hello."))
+    turns.step(e.SpeechStarted(3.0), 3.1)
+    turns.step(e.ReplyFailed(1, "llm"), 3.2)
+    turns.step(e.SpeechStopped(3.25), 3.4)
+    assert turns.step(e.FinalTranscript(1, 1, ""), 3.5) == [e.DropUtterance(1, announced=True)]
+    assert turns.step(e.ReplyFailed(1, "llm"), 3.6) == []
+
+
+def test_what_is_owed_stays_owed_when_the_reply_before_it_fails_under_a_cough() -> None:
+    turns = owing()
+    turns.step(e.SpeechStarted(6.0), 6.1)
+    turns.step(e.ReplyFailed(1, "tts"), 6.2)
+    turns.step(e.SpeechStopped(6.25), 6.4)
+    assert turns.step(e.FinalTranscript(3, 1, ""), 6.5)[-1] == e.StartReply(2, "turn")
 
 
 @pytest.mark.parametrize("stage", ["tts", "llm"])
@@ -685,6 +767,12 @@ def test_a_reply_waits_for_every_transcript_but_not_for_ever() -> None:
     assert turns.step(e.FinalTranscript(2, 1, "Hello?"), 6.0) == [e.CompleteTranscript(2, "Hello?")]
 
 
+def test_a_reply_the_peer_asked_for_begins_also_when_the_user_goes_on() -> None:
+    turns = committed()
+    turns.step(e.SpeechStarted(2.6), 2.6)
+    assert turns.step(e.FinalTranscript(1, 1, QUESTION), 2.8)[-1] == e.StartReply(1, "request")
+
+
 def test_a_reply_that_waits_can_be_cancelled() -> None:
     turns = committed()
     assert turns.step(e.CancelRequested(), 2.6) == []
@@ -784,6 +872,14 @@ def test_a_turn_that_is_too_long_is_committed_in_parts_and_answered_once() -> No
     steps(turns, (63.1, e.SpeechStopped(63.0)), (63.2, e.FinalTranscript(2, 1, "And that is all.")))
     assert at_deadline(turns)[-1] == e.StartReply(1, "turn")
     assert turns.step(e.PlayoutFinished(1), 70.0) == []
+
+
+def test_a_turn_in_three_parts_whose_middle_is_not_understood_is_answered() -> None:
+    turns = overlong()
+    steps(turns, (61.2, e.FinalTranscript(1, 1, "So it was.")))
+    at_deadline(turns)
+    steps(turns, (121.1, e.RecognitionFailed(2, 1)), (121.2, e.SpeechStopped(121.1)))
+    assert turns.step(e.FinalTranscript(3, 1, ""), 121.3)[-1] == e.StartReply(1, "turn")
 
 
 @pytest.mark.parametrize("first", [True, False])

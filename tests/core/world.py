@@ -85,6 +85,8 @@ class Invariants:
             case e.ResumePlayout():
                 assert command.reply == self.floor and self.held
                 self.held = False
+            case e.DuckPlayout() | e.UnduckPlayout():
+                assert command.reply == self.floor and not self.held
             case e.FlushPlayout() | e.TruncateHistory():
                 assert command.reply in self.cancelled
             case e.AnnounceIdle():
@@ -156,7 +158,7 @@ class Invariants:
         assert machine.busy == (not isinstance(machine.agent, Idle)) and (machine.busy or self.floor is None)
         user = machine.user
         overlap = not isinstance(user, Quiet) and user.overlap
-        assert overlap == self.held, "a reply is held for as long as an overlap is judged"
+        assert overlap or not self.held, "a reply is held only while an overlap is judged"
         if self.ended:
             assert isinstance(user, Quiet) and machine.deadline is None
             return

@@ -176,7 +176,10 @@ async def test_an_id_announced_for_speech_cannot_be_taken() -> None:
     async with talk(engines(["What time is it?"], ["Noon."])) as peer:
         await peer.say(0, 0.6)
         (started,) = peer.told(p.UserSpeechStarted)
-        assert refused(await peer.asks(p.CreateItem(written(started.item_id), request_id="r"))) == ("invalid_value", "r")
+        assert refused(await peer.asks(p.CreateItem(written(started.item_id), request_id="r"))) == (
+            "invalid_value",
+            "r",
+        )
         await peer.say(0, 0.6)
         await peer.until(p.ReplyEnded)
         assert peer.heard == ["user: What time is it?", "assistant: Noon."]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 
 import pytest
@@ -12,8 +13,9 @@ from tests.runtime.talking import Peer, engines, options, talk, virtually
 from voiceagent.core import peer as p
 from voiceagent.core.items import Message, TextPart
 from voiceagent.core.policy import TurnPolicy
-from voiceagent.engines.scripted import ScriptedLlm
-from voiceagent.ports import LlmDelta, LlmRequest, TextDelta
+from voiceagent.engines.scripted import ScriptedLlm, ScriptedTts, ScriptedTtsOptions
+from voiceagent.errors import EngineError
+from voiceagent.ports import LlmDelta, LlmRequest, Speech, TextDelta, Voice
 
 STORY = "Once upon a time there was a king. He had three daughters and a horse."
 
@@ -248,8 +250,9 @@ async def test_a_model_that_is_slow_to_stop_outlives_no_session() -> None:
         await peer.until(p.MessageAudio)
         await peer.asks(p.CancelActiveReply())
         await asyncio.sleep(0.2)
+        before = peer.loop.time()
         await peer.leave()
-        assert peer.loop.time() < 3.0, "its end is not waited for either"
+        assert peer.loop.time() < before + 0.1, "its end is not waited for either"
 
 
 # --- out of band --------------------------------------------------------------------------------------------------
@@ -429,3 +432,65 @@ async def test_the_session_ends_at_its_limit() -> None:
     async with talk(engines(), options(TurnPolicy(session_limit_s=10.0))) as peer:
         await peer.quiet(11)
         assert peer.running.done() and peer.transport.closed == (1000, "the conversation is over")
+
+
+# --- engines that fail when words were heard already ---------------------------------------------------------------
+
+
+class BreaksLater(ScriptedTts):
+    """The scripted voice at the pace of speech, broken in its first reply after `pieces` of half a second."""
+
+    def __init__(self, pieces: int) -> None:
+        super().__init__(ScriptedTtsOptions(rtf=0.9))
+        self._left = pieces
+
+    async def speak(self, chunks: AsyncIterator[str], voice: Voice) -> AsyncGenerator[Speech, None]:
+        async with aclosing(super().speak(chunks, voice)) as pieces:
+            async for piece in pieces:
+                if self._left == 0:
+                    self._left = -1
+                    raise EngineError("the voice broke", stage="tts")
+                self._left -= 1
+                yield piece
+
+
+@virtually
+async def test_a_voice_that_breaks_in_the_middle() -> None:
+    models = replace(engines(["Tell me.", "Hello?"], [STORY, "I am here."]), tts=BreaksLater(3))
+    async with talk(models) as peer:
+        await peer.say(0)
+        ended = await peer.until(p.ReplyEnded)
+        assert (ended.status, ended.reason) == ("failed", "the voice broke")
+        heard = peer.heard[1].removeprefix("assistant: ")
+        assert STORY.startswith(heard) and 2 <= len(heard.split()) <= 6, "what was heard stays"
+        assert peer.told(p.MessageEnded)[0].item.text == heard
+        assert peer.session.history.items[1].status == "incomplete"
+        await peer.quiet(1)
+        assert len(peer.told(p.ReplyCreated)) == 1, "there is no voice to apologise with"
+        await peer.say(1)
+        await peer.until(p.ReplyEnded, 2)
+        assert peer.heard[2:] == ["user: Hello?", "assistant: I am here."]
+    check_order(peer)
+
+
+class ForgetsLater(ScriptedLlm):
+    """A model that writes a sentence, is heard, and breaks."""
+
+    async def stream(self, request: LlmRequest) -> AsyncGenerator[LlmDelta, None]:
+        yield TextDelta("Once upon a time there was a king. He ")
+        await asyncio.sleep(1.5)
+        raise EngineError("the server is gone", stage="llm", category="unavailable")
+
+
+@virtually
+async def test_a_model_that_breaks_in_the_middle_of_its_answer() -> None:
+    async with talk(replace(engines(["Tell me."]), llm=ForgetsLater())) as peer:
+        await peer.say(0)
+        await peer.until(p.ReplyEnded, 2)
+        failed, apology = peer.told(p.ReplyEnded)
+        assert (failed.status, failed.reason, apology.status) == ("failed", "the server is gone", "completed")
+        heard = peer.heard[1].removeprefix("assistant: ")
+        assert "Once upon a time there was a king. ".startswith(heard) and len(heard.split()) >= 3
+        assert peer.heard[2] == f"assistant: {TurnPolicy().apology}"
+        assert len(peer.story.faults) == 1
+    check_order(peer)

@@ -127,7 +127,7 @@ async def test_cancelled_from_outside_it_closes_its_transport_and_leaves_nothing
     transport = MemoryTransport()
     before = asyncio.all_tasks()
     running = asyncio.create_task(Session(transport, options(), models).run())
-    for number in range(150):
+    for number in range(250):
         transport.ask(p.AppendAudio(b"\xe8\x03" * 320 if number < 60 else bytes(640), 16_000))
         await asyncio.sleep(0.02)
     assert any(isinstance(notice, p.MessageAudio) for _, notice in transport.told)

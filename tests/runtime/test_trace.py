@@ -80,7 +80,7 @@ async def test_a_recorded_session_replays_to_the_same_decisions(tmp_path: Path) 
 
 @virtually
 async def test_options_changed_on_the_way_are_in_it(tmp_path: Path) -> None:
-    spanish = options(TurnPolicy(incomplete_delay_s=3.0), language="es")
+    spanish = options(TurnPolicy(cut_off_cost_s=3.0), language="es")
     path = await record(tmp_path, options(), p.Configure(spanish))
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert {"language": "es"} in rows
@@ -134,7 +134,12 @@ BROKEN: dict[str, tuple[list[object], int]] = {
     "a policy event without policy": ([HEADER, {**STEP, "event": {"type": "PolicyChanged"}}], 2),
     "a policy event with another": ([HEADER, {**STEP, "event": {"type": "PolicyChanged", "policy": {"x": 1}}}], 2),
     "a time that is none": (
-        [HEADER, STEP, {**STEP, "event": {"type": "SpeechStarted", "at": "x"}}, {**STEP, "event": {"type": "DeadlinePassed"}}],
+        [
+            HEADER,
+            STEP,
+            {**STEP, "event": {"type": "SpeechStarted", "at": "x"}},
+            {**STEP, "event": {"type": "DeadlinePassed"}},
+        ],
         4,
     ),
     "no commands": ([HEADER, {"now": 1.0, "event": {"type": "PeerLeft"}}], 2),

@@ -159,7 +159,8 @@ def test_eagerness_scales_the_waits() -> None:
     }
     assert [waits[name].max_delay_s for name in waits] == [8.0, 4.0, 2.0, base.max_delay_s]
     assert waits["high"].complete_delay_s < waits["medium"].complete_delay_s < waits["low"].complete_delay_s
-    assert waits["auto"].incomplete_delay_s == base.incomplete_delay_s
+    assert waits["high"].cut_off_cost_s < waits["medium"].cut_off_cost_s < waits["low"].cut_off_cost_s
+    assert waits["auto"].cut_off_cost_s == base.cut_off_cost_s
     assert turns(voice, {"type": "semantic_vad", "interrupt_response": True})[1]["eagerness"] == "auto"
 
 

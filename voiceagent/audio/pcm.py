@@ -47,6 +47,12 @@ def gain(pcm: bytes, db: float) -> bytes:
     return int16(float32(pcm) * 10.0 ** (db / 20.0))
 
 
+def ramp(pcm: bytes, start: float, end: float) -> bytes:
+    """Amplitude moved in a straight line from `start` to `end` (1.0 is as it was)."""
+    samples = float32(pcm)
+    return int16(samples * np.linspace(start, end, samples.size, dtype=np.float32))
+
+
 def fade(pcm: bytes, rate: int, seconds: float, direction: Literal["in", "out"]) -> bytes:
     """Raised-cosine fade over the first ("in") or last ("out") `seconds`; a shorter `pcm` is faded as a whole.
 

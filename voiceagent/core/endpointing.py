@@ -1,21 +1,28 @@
 """How long to wait after speech before the turn is over. Called by core/turns.py at every pause.
 
-"silence" waits a fixed time. "semantic" waits between `complete_delay_s` and `incomplete_delay_s` by how finished the
-words sound (core/completeness.py) and by a turn detector's probability where one is installed; a speaker who has paused
-inside turns before is given that much time again, unless the words are clearly complete. `max_delay_s` bounds all.
+"silence" waits a fixed time. "semantic" minimises an expected cost. Let p be the probability that the turn is over, by
+the words (core/completeness.py) and by a turn detector where one is installed, and let pauses inside turns last tau
+seconds on average, exponentially. After t seconds of silence the odds of an end are p / (1 - p) * exp(t / tau). Waiting
+another moment dt costs dt if it is the end; not waiting costs a cut-off, `cut_off_cost_s`, if the speaker would have
+gone on, which they do within dt with probability dt / tau. So it pays to wait until the odds exceed
+cut_off_cost_s / tau, that is for tau * ln(cut_off_cost_s / tau * (1 - p) / p) seconds (optimal stopping with a constant
+hazard), never less than `complete_delay_s` nor more than `max_delay_s`. tau follows this speaker's own pauses.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 
 from voiceagent.core.policy import TurnPolicy
 
 REMEMBERED_PAUSES = 16
+USUAL_PAUSE_S = 0.6  # mean pause inside turns of people in general ...
+USUAL_WEIGHT = 4  # ... worth as much as so many pauses of this speaker
 DETECTOR_WEIGHT = 0.6  # a detector has heard the prosody; the words alone have not
 PLAUSIBLE = 0.5  # from here on an end is likely enough to start a held reply
-CERTAIN = 0.95
+_LEAST, _MOST = 0.01, 0.99  # no cue is surer than this
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +51,20 @@ class PauseMemory:
         self._pauses.append(max(0.0, seconds))
 
     @property
-    def patience_s(self) -> float:
-        """A pause this long is still usual for this speaker; 0 with fewer than two observations."""
-        if len(self._pauses) < 2:
-            return 0.0
-        ordered = sorted(self._pauses)
-        return ordered[(len(ordered) * 3) // 4]
+    def mean_s(self) -> float:
+        """tau: the posterior mean of an exponential's mean, with the usual pause as prior."""
+        return (USUAL_WEIGHT * USUAL_PAUSE_S + sum(self._pauses)) / (USUAL_WEIGHT + len(self._pauses))
 
 
 def delay_s(policy: TurnPolicy, evidence: PauseEvidence, memory: PauseMemory) -> float:
     """Seconds after the last voiced sample at which the turn is over, unless the speaker goes on before."""
     if policy.mode == "silence":
         return min(policy.silence_s, policy.max_delay_s)
-    doubt = 1.0 - evidence.finished
-    wait = policy.complete_delay_s + doubt * (policy.incomplete_delay_s - policy.complete_delay_s)
-    if evidence.finished < CERTAIN:
-        wait = max(wait, min(memory.patience_s * 1.2 * min(1.0, 2 * doubt), policy.incomplete_delay_s))
-    return min(wait, policy.max_delay_s)
+    probability = min(max(evidence.finished, _LEAST), _MOST)
+    tau = memory.mean_s
+    against = policy.cut_off_cost_s / tau * (1 - probability) / probability
+    wait = tau * math.log(against) if against > 1 else 0.0
+    return min(max(wait, policy.complete_delay_s), policy.max_delay_s)
 
 
 def plausible(evidence: PauseEvidence) -> bool:

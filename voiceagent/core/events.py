@@ -33,10 +33,33 @@ class PolicyChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class SpeechSuspected:
+    """The first window that may be voice; SpeechStarted or SpeechDismissed follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechDismissed:
+    """It was no voice, or too short to be speech."""
+
+
+@dataclass(frozen=True, slots=True)
 class SpeechStarted:
-    """Voice began; `at` is the first voiced sample."""
+    """Voice began; `at` is the first voiced sample, the rest as in OverlapHeard."""
 
     at: float
+    quieter_db: float = 0.0
+    echo: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class OverlapHeard:
+    """How the voice over the agent sounds by now.
+
+    `quieter_db`: below this user's usual level (0 while that is unknown); `echo`: similarity to what we sent, 0..1.
+    """
+
+    quieter_db: float
+    echo: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +71,27 @@ class SpeechStopped:
 
 @dataclass(frozen=True, slots=True)
 class PartialTranscript:
-    """What the recogniser hears so far, while the user speaks."""
+    """What the recogniser hears so far, while the user speaks.
+
+    Over the agent: `repeats` is the share of the words that the agent itself is saying (0..1), `asked` whether it has
+    just asked something.
+    """
 
     utterance: int
     text: str
+    repeats: float = 0.0
+    asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class FinalTranscript:
-    """Everything the user said up to this pause ("" when there were no words)."""
+    """Everything the user said up to this pause ("" when there were no words); the rest as in PartialTranscript."""
 
     utterance: int
     pause: int
     text: str
+    repeats: float = 0.0
+    asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +123,9 @@ class InputCleared:
 
 @dataclass(frozen=True, slots=True)
 class ReplyRequested:
-    """The peer asks for a reply to the conversation as it stands."""
+    """The peer asks for a reply to the conversation as it stands. `must_finish`: nobody takes the floor from it."""
+
+    must_finish: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +184,20 @@ class PeerLeft:
     """The connection is gone."""
 
 
+@dataclass(frozen=True, slots=True)
+class LoadChanged:
+    """Whether other sessions need the machine: no replies are started on suspicion then."""
+
+    busy: bool
+
+
 Event = (
     SessionStarted
     | PolicyChanged
+    | LoadChanged
+    | SpeechSuspected
+    | SpeechDismissed
+    | OverlapHeard
     | SpeechStarted
     | SpeechStopped
     | PartialTranscript
@@ -272,6 +316,20 @@ class CancelReply:
 
 
 @dataclass(frozen=True, slots=True)
+class DuckPlayout:
+    """Go on more softly."""
+
+    reply: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnduckPlayout:
+    """Go on as before."""
+
+    reply: int
+
+
+@dataclass(frozen=True, slots=True)
 class HoldPlayout:
     """Stop sending at once, keep what is buffered."""
 
@@ -325,6 +383,8 @@ Command = (
     | StartReply
     | ReleaseReply
     | CancelReply
+    | DuckPlayout
+    | UnduckPlayout
     | HoldPlayout
     | ResumePlayout
     | FlushPlayout

@@ -1,4 +1,4 @@
-"""The states of the two floors. Only core/turns.py changes them.
+"""The states of the two floors. Only core/turns.py (user) and core/agent_side.py (agent) change them.
 
 User floor:   Quiet -> Talking <-> Pausing -> Quiet.
 Agent floor:  Idle -> (Waiting ->) Thinking -> Speaking -> Idle.
@@ -8,9 +8,10 @@ verdict). A draft is a reply started before the turn was over; it is not on the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from voiceagent.core.events import Origin
+from voiceagent.core.overlap import Heard
 
 # --- the user's floor -------------------------------------------------------------------------------------------
 
@@ -32,6 +33,7 @@ class Talking:
     pauses: int = 0
     partial: str | None = None
     interrupted: bool = False  # this utterance stopped a reply
+    heard: Heard = field(default_factory=Heard)
 
 
 @dataclass(slots=True)
@@ -45,6 +47,7 @@ class Pausing:
     overlap: bool = False
     partial: str | None = None
     interrupted: bool = False
+    heard: Heard = field(default_factory=Heard)
     text: str | None = None
     score: float | None = None
 
@@ -67,6 +70,7 @@ class Waiting:
 
     since: float
     origin: Origin
+    must_finish: bool = False
 
 
 @dataclass(slots=True)
@@ -76,7 +80,9 @@ class Thinking:
     reply: int
     origin: Origin
     since: float
+    must_finish: bool = False  # nobody takes the floor from it
     held_since: float | None = None
+    ducked_since: float | None = None
 
 
 @dataclass(slots=True)
@@ -85,7 +91,9 @@ class Speaking:
 
     reply: int
     origin: Origin
+    must_finish: bool = False
     held_since: float | None = None
+    ducked_since: float | None = None
     starved_since: float | None = None
 
 

@@ -1,47 +1,104 @@
-"""What speech over the agent is: a noise, a backchannel, an interruption, or not yet known. Called by core/turns.py.
+"""What speech over the agent is: interruption, backchannel, background, noise or echo. Called by core/turns.py.
 
-First version of the arbiter: the length of the voiced overlap and the words heard in it. The agent is held from the
-onset on, so an undecided overlap costs a short silence and nothing else.
+`judge` is a table: the first rule that holds decides (tests/core/test_overlap.py goes through it row by row). Until one
+holds the overlap is undecided: the agent is held, or ducked where the sound is too soft to be the user. Another model
+fits in by the Protocol `Arbiter`. All evidence is local: time, level, words, and what the agent itself is saying.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
-from voiceagent.core.lexicon import is_backchannel, is_hallucination, is_interruption, real_words
+from voiceagent.core.lexicon import is_backchannel, is_hallucination, is_interruption, real_words, words
 from voiceagent.core.policy import TurnPolicy
 
-Verdict = Literal["undecided", "noise", "backchannel", "interruption"]
+Verdict = Literal["undecided", "noise", "backchannel", "background", "echo", "interruption"]
+
+ECHO = 0.75  # similarity of the microphone to what we sent, from which it is our own voice
+SOME_ECHO = 0.3  # ... from which its words may be ours
+REPEATS = 0.6  # share of the words that the agent is saying itself
+VERBATIM = 0.8  # ... from which several words are an echo, whatever the sound: nobody repeats so much meanwhile
+CLICK_S = 0.15  # no word is shorter: what is over by then is not even transcribed
+BACKGROUND_DB = 12.0  # so far below the user's usual level somebody else speaks, or a loudspeaker
+
+
+@dataclass(slots=True)
+class Heard:
+    """How the overlap sounds, besides its words: updated while it lasts, then kept."""
+
+    quieter_db: float = 0.0  # below the user's usual level; 0 while that is not known
+    echo: float = 0.0  # similarity to what the agent sent, 0..1
+    repeats: float = 0.0  # share of its words that the agent is saying, 0..1
+    asked: bool = False  # the agent has just asked something: "yeah" is an answer
 
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """The evidence so far. `text` is the latest transcript, None before any; `final` when no more will come."""
+    """The evidence. `text` is the latest transcript, None before any; `final` when no more will come."""
 
     voiced_s: float
     stopped: bool
     text: str | None = None
     final: bool = False
     language: str | None = None
+    quieter_db: float = 0.0
+    echo: float = 0.0
+    repeats: float = 0.0
+    asked: bool = False
+
+    @property
+    def words(self) -> str:
+        """The transcript, less what recognisers make up from noise."""
+        text = self.text or ""
+        return "" if not text or is_hallucination(text, self.voiced_s) else text
+
+
+class Arbiter(Protocol):
+    """Anything that can tell what an overlap is. Pure and fast: it is asked on the event loop, every 32 ms."""
+
+    def __call__(self, overlap: Overlap, policy: TurnPolicy) -> Verdict: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """If `holds`, the verdict is `verdict`."""
+
+    name: str
+    verdict: Verdict
+    holds: Callable[[Overlap, TurnPolicy], bool]
+
+
+def _backchannel(o: Overlap) -> bool:
+    return bool(o.words) and is_backchannel(o.words, o.language)
+
+
+def _repeats(o: Overlap) -> bool:
+    verbatim = o.repeats >= VERBATIM and len(words(o.words)) >= 3
+    return bool(o.words) and (verbatim or (o.repeats >= REPEATS and o.echo >= SOME_ECHO))
+
+
+def _short(o: Overlap, p: TurnPolicy) -> bool:
+    return o.stopped and o.voiced_s <= p.overlap_ignore_s
+
+
+RULES: tuple[Rule, ...] = (
+    Rule("repeats what the agent says", "echo", lambda o, p: _repeats(o)),
+    Rule("sounds like the agent", "echo", lambda o, p: o.echo >= ECHO and (o.final or not o.words)),
+    Rule("says stop", "interruption", lambda o, p: is_interruption(o.words, o.language)),
+    Rule("softer than the user ever is", "background", lambda o, p: o.quieter_db >= BACKGROUND_DB),
+    Rule("says something", "interruption", lambda o, p: real_words(o.words, o.language) >= p.overlap_words),
+    Rule("was over at once", "noise", lambda o, p: _short(o, p) and not o.final),
+    Rule("has no words", "noise", lambda o, p: o.final and not o.words),
+    Rule("was a sound", "noise", lambda o, p: _short(o, p) and real_words(o.words, o.language) == 0),
+    Rule("answers a question", "interruption", lambda o, p: o.final and o.asked),
+    Rule("listens", "backchannel", lambda o, p: _backchannel(o) and not (o.asked and o.stopped)),
+    Rule("says a word", "interruption", lambda o, p: o.final),
+    Rule("goes on", "interruption", lambda o, p: not o.stopped and o.voiced_s >= p.overlap_interrupt_s),
+)
 
 
 def judge(overlap: Overlap, policy: TurnPolicy) -> Verdict:
-    """The verdict, by the first rule that applies (see the table in tests/core/test_overlap.py)."""
-    text = overlap.text or ""
-    if text and is_hallucination(text, overlap.voiced_s):
-        text = ""
-    if is_interruption(text, overlap.language):
-        return "interruption"
-    if real_words(text, overlap.language) >= policy.overlap_words:
-        return "interruption"
-    if overlap.stopped and overlap.voiced_s <= policy.overlap_ignore_s:
-        return "noise"
-    backchannel = is_backchannel(text, overlap.language)
-    if overlap.final:
-        if not text:
-            return "noise"
-        return "backchannel" if backchannel else "interruption"
-    if not overlap.stopped and overlap.voiced_s >= policy.overlap_interrupt_s and not backchannel:
-        return "interruption"
-    return "undecided"
+    """The verdict of the first rule that holds; "undecided" while none does."""
+    return next((rule.verdict for rule in RULES if rule.holds(overlap, policy)), "undecided")

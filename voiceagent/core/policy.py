@@ -22,14 +22,14 @@ class TurnPolicy:
 
     # end of turn, seconds after the last voiced sample
     silence_s: float = 0.5  # "silence" mode
-    complete_delay_s: float = 0.32  # "semantic" mode, the transcript sounds finished
-    incomplete_delay_s: float = 1.6  # ... it ends in the middle of something
+    complete_delay_s: float = 0.24  # "semantic" mode: the least wait, after words that sound finished
+    cut_off_cost_s: float = 12.0  # ... cutting the speaker off is as bad as making them wait this long
     max_delay_s: float = 4.0  # hard maximum of any wait
     speculate: bool = True  # start a held reply at the first plausible end
 
     # speech over the agent
     overlap_ignore_s: float = 0.30  # voiced time up to which speech over the agent is a noise
-    overlap_interrupt_s: float = 0.80  # sustained speech that interrupts whatever its words
+    overlap_interrupt_s: float = 0.70  # sustained speech that interrupts whatever its words
     overlap_words: int = 2  # that many real words interrupt at once
     hold_limit_s: float = 2.5  # a hold never lasts longer
 
@@ -39,10 +39,13 @@ class TurnPolicy:
     first_audio_timeout_s: float = 8.0  # waiting for a reply to be heard
     starved_timeout_s: float = 4.0  # a reply that stopped in the middle
     idle_timeout_s: float | None = None  # nobody speaks: the agent does
+    idle_limit: int = 0  # so often in a row; then it hangs up (0: no limit)
     session_limit_s: float | None = None
 
     # what the agent says by itself
     greeting: str | None = None  # said first, in these words
     greet: bool = False  # the agent speaks first, in the LLM's words (ignored when `greeting` is set)
+    greeting_must_finish: bool = False  # nobody takes the floor from the greeting (a legal notice)
+    reprompt: str | None = None  # said after the idle time, in these words; else in the LLM's
     apology: str = "Sorry, something went wrong. Could you say that again?"
     not_heard: str = "Sorry, I did not catch that."

@@ -1,20 +1,22 @@
 """Who has the floor: the machine that every fact of a conversation passes through. Called by runtime/session.py only.
 
 `step(event, now)` answers with commands, `deadline` is when `DeadlinePassed` is due, `live` the one reply whose audio
-may be sent now. Every state has a way out by time alone; nothing here waits, and nothing elsewhere decides.
+may be sent now. Every state has a way out by time alone; nothing here waits, and nothing elsewhere decides. The user's
+floor is here, the agent's in core/agent_side.py, their states in core/floors.py.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple, assert_never
 
-from voiceagent.core import endpointing
+from voiceagent.core import endpointing, overlap
 from voiceagent.core import events as e
-from voiceagent.core import overlap as arbiter
+from voiceagent.core.agent_side import DUCK_LIMIT_S, AgentSide
 from voiceagent.core.completeness import completeness
 from voiceagent.core.events import Command, Event
 from voiceagent.core.floors import AgentFloor, Idle, Pausing, Quiet, Speaking, Talking, Thinking, UserFloor, Waiting
 from voiceagent.core.policy import TurnPolicy
+from voiceagent.core.speculation import Governor
 
 ROUNDING_S = 1e-6  # began + limit - began may be a little less than limit
 
@@ -30,42 +32,59 @@ class _Pending(NamedTuple):
 class TurnMachine:
     """User floor x agent floor of one conversation. The same events at the same times give the same commands."""
 
-    def __init__(self, policy: TurnPolicy, language: str | None = None) -> None:
+    def __init__(
+        self, policy: TurnPolicy, language: str | None = None, arbiter: overlap.Arbiter = overlap.judge
+    ) -> None:
         self.policy = policy
         self.language = language
         self.user: UserFloor = Quiet()
-        self.agent: AgentFloor = Idle()
-        self.draft: int | None = None
         self.ended = False
         self.pauses = endpointing.PauseMemory()
+        self._arbiter = arbiter
+        self._side = AgentSide()
         self._utterances = 0
-        self._replies = 0
+        self._idles = 0  # times the agent broke the silence since the user last spoke
         self._owed = False  # a committed turn waits for the agent's floor to be free
         self._pending: dict[int, _Pending] = {}  # by utterance
         self._opened: float | None = None
+        self._stopped = 0.0  # the end of the last committed turn
 
     # --- what others may ask ------------------------------------------------------------------------------------
 
     @property
+    def agent(self) -> AgentFloor:
+        """The agent's floor."""
+        return self._side.floor
+
+    @property
+    def draft(self) -> int | None:
+        """The reply started before its turn was over, if any."""
+        return self._side.draft
+
+    @property
     def live(self) -> int | None:
         """The reply that may be sent now; None while there is none or it is held."""
-        match self.agent:
-            case (Thinking(reply=reply) | Speaking(reply=reply)) as agent if agent.held_since is None:
-                return reply
-        return None
+        return self._side.live
 
     @property
     def reply(self) -> int | None:
         """The reply on the floor, held or not."""
-        match self.agent:
-            case Thinking(reply=reply) | Speaking(reply=reply):
-                return reply
-        return None
+        return self._side.reply
 
     @property
     def busy(self) -> bool:
         """Whether a reply is on the floor or about to be."""
-        return not isinstance(self.agent, Idle)
+        return self._side.busy
+
+    @property
+    def overlapping(self) -> bool:
+        """Whether somebody speaks over the agent, and it is not settled what that is."""
+        return not isinstance(self.user, Quiet) and self.user.overlap
+
+    @property
+    def speculation(self) -> Governor:
+        """What replies started on suspicion brought so far."""
+        return self._side.governor
 
     @property
     def open_utterance(self) -> int | None:
@@ -77,7 +96,7 @@ class TurnMachine:
         """When DeadlinePassed must be posted, in seconds of the session clock; None: nothing to wait for."""
         if self.ended:
             return None
-        times = [*self._user_deadlines(), *self._agent_deadlines()]
+        times = [*self._user_deadlines(), *self._side.deadlines(self.policy)]
         times += [pending.since + self.policy.final_timeout_s for pending in self._pending.values()]
         if self._opened is not None and self.policy.session_limit_s is not None:
             times.append(self._opened + self.policy.session_limit_s)
@@ -94,8 +113,17 @@ class TurnMachine:
                 return self._started(now)
             case e.PolicyChanged():
                 return self._policy_changed(event.policy, now)
+            case e.LoadChanged():
+                self._side.governor.busy = event.busy
+                return []
+            case e.SpeechSuspected():
+                return self._suspected(now)
+            case e.SpeechDismissed():
+                return self._side.unduck()
             case e.SpeechStarted():
-                return self._speech_started(event.at, now)
+                return self._speech_started(event, now)
+            case e.OverlapHeard():
+                return self._overlap_heard(event, now)
             case e.SpeechStopped():
                 return self._speech_stopped(event.at, now)
             case e.PartialTranscript():
@@ -111,19 +139,19 @@ class TurnMachine:
             case e.InputCleared():
                 return self._drop(now)
             case e.ReplyRequested():
-                return self._reply_requested(now)
+                return self._reply_requested(event.must_finish, now)
             case e.CancelRequested():
                 return self._cancel_requested(now)
             case e.NativeReplyStarted():
                 return self._native_reply(now)
             case e.PlayoutStarted() | e.PlayoutStarved() | e.PlayoutFed() | e.PlayoutFinished():
-                return self._playout(event, now)
+                return self._floor_is_free(now) if self._side.playout(event, now) else []
             case e.ReplyFailed():
                 return self._reply_failed(event.reply, event.stage, now)
             case e.DeadlinePassed():
                 return self._deadline_passed(now)
             case e.PeerLeft():
-                return self._end("peer_left")
+                return self._end("peer_left", now)
             case _:
                 assert_never(event)
 
@@ -135,7 +163,8 @@ class TurnMachine:
         self._opened = now
         if self.busy or (self.policy.greeting is None and not self.policy.greet):
             return []
-        return self._start("greeting", now, say=self.policy.greeting)
+        policy = self.policy
+        return self._start("greeting", now, say=policy.greeting, must_finish=policy.greeting_must_finish)
 
     def _policy_changed(self, policy: TurnPolicy, now: float) -> list[Command]:
         commands: list[Command] = []
@@ -144,49 +173,65 @@ class TurnMachine:
         self.policy = policy
         return commands
 
-    def _end(self, reason: e.EndReason) -> list[Command]:
-        commands = self._cancel_draft("closed")
-        if (reply := self.reply) is not None:
-            commands += [e.CancelReply(reply, "closed"), e.FlushPlayout(reply), e.TruncateHistory(reply)]
-        self.agent, self.user, self._owed, self.ended = Idle(), Quiet(), False, True
+    def _end(self, reason: e.EndReason, now: float) -> list[Command]:
+        commands = self._side.cancel_draft("closed") + self._side.stop("closed", now)
+        self.user, self._side.floor, self._owed, self.ended = Quiet(), Idle(), False, True
         self._pending.clear()
         return [*commands, e.EndSession(reason)]
 
     # --- the user speaks ----------------------------------------------------------------------------------------
 
-    def _speech_started(self, at: float, now: float) -> list[Command]:
+    def _suspected(self, now: float) -> list[Command]:
+        free = isinstance(self.user, Quiet) and self.policy.mode in ("semantic", "silence")
+        return self._side.duck(now) if free and self.policy.interrupt_reply else []
+
+    def _speech_started(self, event: e.SpeechStarted, now: float) -> list[Command]:
+        self._idles = 0
         match self.user:
             case Talking():
                 return []
+            case Pausing(overlap=True) as user if (
+                self._side.held_since is None
+            ):  # that was nothing; this is something new
+                self.user = Quiet(now)
+                return [e.DropUtterance(user.utterance, announced=False), *self._utterance_begins(event, now)]
             case Pausing() as user:  # the turn goes on
-                self.pauses.add(at - user.stopped)
+                self.pauses.add(event.at - user.stopped)
+                partial = user.text or user.partial
                 self.user = Talking(
-                    user.utterance, user.began, user.overlap, user.pause, user.text or user.partial, user.interrupted
+                    user.utterance, user.began, user.overlap, user.pause, partial, user.interrupted, user.heard
                 )
-                return self._cancel_draft("continued")
+                return self._side.cancel_draft("continued")
             case Quiet():
-                return self._utterance_begins(at, now)
+                return self._utterance_begins(event, now)
             case _:
                 assert_never(self.user)
 
-    def _utterance_begins(self, at: float, now: float) -> list[Command]:
+    def _utterance_begins(self, event: e.SpeechStarted, now: float) -> list[Command]:
         self._utterances += 1
-        begin: list[Command] = [e.BeginUtterance(self._utterances, at)]
+        begin: list[Command] = [e.BeginUtterance(self._utterances, event.at)]
         match self.agent:
-            case (Thinking() | Speaking()) as agent if self.policy.interrupt_reply and self.policy.mode != "manual":
-                agent.held_since = now
-                self.user = Talking(self._utterances, at, overlap=True)
-                return [*begin, e.HoldPlayout(agent.reply)]
-        self.user = Talking(self._utterances, at)
+            case (Thinking() | Speaking()) as agent if self._may_interrupt(agent):
+                heard = overlap.Heard(event.quieter_db, event.echo)
+                self.user = Talking(self._utterances, event.at, overlap=True, heard=heard)
+                suspect = event.quieter_db < overlap.BACKGROUND_DB and event.echo < overlap.ECHO
+                return begin + (self._side.hold(now) if suspect else self._side.duck(now))
+        self.user = Talking(self._utterances, event.at)
+        commands = begin + self._side.unduck()
         if self.policy.mode != "manual":
-            begin.append(e.AnnounceSpeechStarted(self._utterances, at))
-        return begin
+            commands.append(e.AnnounceSpeechStarted(self._utterances, event.at))
+        return commands
+
+    def _may_interrupt(self, agent: Thinking | Speaking) -> bool:
+        return self.policy.interrupt_reply and self.policy.mode != "manual" and not agent.must_finish
 
     def _speech_stopped(self, at: float, now: float) -> list[Command]:
         was = self.user
         if not isinstance(was, Talking) or self.policy.mode == "manual":
             return []
-        pausing = Pausing(was.utterance, was.began, at, was.pauses + 1, was.overlap, was.partial, was.interrupted)
+        pausing = Pausing(
+            was.utterance, was.began, at, was.pauses + 1, was.overlap, was.partial, was.interrupted, was.heard
+        )
         self.user = pausing
         if pausing.overlap and (commands := self._judge(now)):
             if self.user is not pausing:
@@ -203,6 +248,7 @@ class TurnMachine:
         match self.user:
             case Talking(utterance=event.utterance) | Pausing(utterance=event.utterance):
                 self.user.partial = event.text
+                self.user.heard.repeats, self.user.heard.asked = event.repeats, event.asked
                 return self._judge(now) if self.user.overlap else []
         return []
 
@@ -213,6 +259,7 @@ class TurnMachine:
         if not isinstance(user, Pausing) or (user.utterance, user.pause) != (event.utterance, event.pause):
             return []
         user.text = event.text.strip()
+        user.heard.repeats, user.heard.asked = event.repeats, event.asked
         if user.overlap:
             commands = self._judge(now)
             return commands + self._consider(now) if self.user is user else commands
@@ -248,14 +295,13 @@ class TurnMachine:
         if now >= self._end_of_turn(user):
             return self._commit(user, now)
         if self.draft is None and self._may_speculate() and endpointing.plausible(self._evidence(user)):
-            self._replies += 1
-            self.draft = self._replies
-            return [e.StartReply(self.draft, "turn", held=True, heard=user.text)]
+            return self._side.speculate(user.text)
         return []
 
     def _may_speculate(self) -> bool:
         policy = self.policy
-        return policy.speculate and policy.create_reply and isinstance(self.agent, Idle) and not self._pending
+        wanted = policy.speculate and policy.create_reply and self._side.governor.allows
+        return wanted and not self.busy and not self._pending
 
     def _evidence(self, user: Pausing) -> endpointing.PauseEvidence:
         return endpointing.PauseEvidence(completeness(user.text or "", self.language), user.score)
@@ -265,7 +311,7 @@ class TurnMachine:
 
     def _commit(self, user: Pausing, now: float) -> list[Command]:
         assert user.text is not None
-        self.user = Quiet(now)
+        self.user, self._stopped = Quiet(now), user.stopped
         commands: list[Command] = [
             e.AnnounceSpeechStopped(user.utterance, user.stopped),
             e.CommitTurn(user.utterance, user.text),
@@ -276,18 +322,14 @@ class TurnMachine:
         """The committed turn gets its reply: the draft, a new one, or one owed until the floor is free."""
         self._owed = False
         if not self.policy.create_reply:
-            return self._cancel_draft("continued")
+            return self._side.cancel_draft("continued")
         if self.busy:
             self._owed = not isinstance(self.agent, Waiting)
             return []
         if self._pending:
-            self.agent = Waiting(now, "turn")
+            self._side.floor = Waiting(now, "turn")
             return []
-        if self.draft is not None:
-            reply, self.draft = self.draft, None
-            self.agent = Thinking(reply, "turn", now)
-            return [e.ReleaseReply(reply)]
-        return self._start("turn", now)
+        return self._side.release(now) or self._start("turn", now)
 
     def _not_heard(self, user: Pausing, now: float) -> list[Command]:
         """The user spoke and no words can be had: say so rather than fall silent."""
@@ -296,7 +338,7 @@ class TurnMachine:
             e.AnnounceSpeechStopped(user.utterance, user.stopped),
             e.CommitTurn(user.utterance, None),
             e.CompleteTranscript(user.utterance, None),
-            *self._cancel_draft("failed"),
+            *self._side.cancel_draft("failed"),
         ]
         if not self.policy.create_reply or self.busy:
             return commands
@@ -306,7 +348,7 @@ class TurnMachine:
         user = self.user
         if isinstance(user, Quiet):
             return []
-        commands = self._cancel_draft("continued")
+        commands = self._side.cancel_draft("continued")
         if user.overlap:
             commands += self._interrupt(now)
         self.user = Quiet(now)
@@ -337,9 +379,9 @@ class TurnMachine:
     def _waited(self, agent: Waiting, now: float) -> list[Command]:
         """The transcripts are there, or late: the reply that waited for them begins."""
         if agent.origin == "turn" and not isinstance(self.user, Quiet):
-            self.agent, self._owed = Idle(now), True  # the user goes on: one reply to all of it
+            self._side.floor, self._owed = Idle(now), True  # the user goes on: one reply to all of it
             return []
-        return self._start(agent.origin, now)
+        return self._start(agent.origin, now, must_finish=agent.must_finish)
 
     def _drop(self, now: float) -> list[Command]:
         user = self.user
@@ -349,23 +391,45 @@ class TurnMachine:
             return self._resume_and_drop(now)
         self.user = Quiet(now)
         told = self.policy.mode != "manual"
-        return [*self._cancel_draft("continued"), e.DropUtterance(user.utterance, told), *self._pay(now)]
+        return [*self._side.cancel_draft("continued"), e.DropUtterance(user.utterance, told), *self._pay(now)]
 
     # --- speech over the agent ----------------------------------------------------------------------------------
 
+    def _evidence_of(self, user: Talking | Pausing, now: float) -> overlap.Overlap:
+        stopped = isinstance(user, Pausing)
+        known = user.text if isinstance(user, Pausing) else None
+        voiced = user.stopped - user.began if isinstance(user, Pausing) else now - user.began + ROUNDING_S
+        text = user.partial if known is None else known
+        heard = user.heard
+        return overlap.Overlap(
+            voiced,
+            stopped,
+            text,
+            known is not None,
+            self.language,
+            heard.quieter_db,
+            heard.echo,
+            heard.repeats,
+            heard.asked,
+        )
+
     def _judge(self, now: float) -> list[Command]:
-        """What the overlap is by now; [] while that is undecided."""
+        """What the overlap is by now; [] while that is undecided, or nothing follows from it."""
         user = self.user
         assert isinstance(user, Talking | Pausing) and user.overlap
-        stopped = isinstance(user, Pausing)
-        text = user.text if isinstance(user, Pausing) and user.text is not None else user.partial
-        final = isinstance(user, Pausing) and user.text is not None
-        voiced = (user.stopped if isinstance(user, Pausing) else now + ROUNDING_S) - user.began
-        verdict = arbiter.judge(arbiter.Overlap(voiced, stopped, text, final, self.language), self.policy)
+        evidence = self._evidence_of(user, now)
+        verdict = self._arbiter(evidence, self.policy)
         if verdict == "interruption":
             return self._interrupt(now)
-        if verdict in ("noise", "backchannel"):
-            return self._resume_and_drop(now)
+        if verdict == "undecided":
+            return []
+        return self._resume_and_drop(now) if _is_settled(evidence, verdict) else self._side.resume(now)
+
+    def _overlap_heard(self, event: e.OverlapHeard, now: float) -> list[Command]:
+        match self.user:
+            case (Talking() | Pausing()) as user if user.overlap:
+                user.heard.quieter_db, user.heard.echo = event.quieter_db, event.echo
+                return self._judge(now)
         return []
 
     def _interrupt(self, now: float) -> list[Command]:
@@ -374,20 +438,17 @@ class TurnMachine:
         assert isinstance(user, Talking | Pausing)
         user.overlap = False
         user.interrupted = True
-        return [e.AnnounceSpeechStarted(user.utterance, user.began), *self._stop_reply("turn_detected", now)]
+        if isinstance(self.agent, Thinking) and self.agent.origin == "turn":
+            self.pauses.add(user.began - self._stopped)  # nothing was heard of the answer: it was a pause after all
+        return [e.AnnounceSpeechStarted(user.utterance, user.began), *self._side.stop("turn_detected", now)]
 
     def _resume_and_drop(self, now: float) -> list[Command]:
-        """It was nothing: go on at the very sample where it was held. The time limits of the reply stood still."""
-        user, agent = self.user, self.agent
-        assert isinstance(user, Talking | Pausing) and isinstance(agent, Thinking | Speaking)
-        assert agent.held_since is not None
-        held_s, agent.held_since = now - agent.held_since, None
-        if isinstance(agent, Thinking):
-            agent.since += held_s
-        elif agent.starved_since is not None:
-            agent.starved_since += held_s
+        """It was nothing: the agent goes on at the very sample where it was held."""
+        user = self.user
+        assert isinstance(user, Talking | Pausing)
         self.user = Quiet(now)
-        return [e.DropUtterance(user.utterance, announced=False), e.ResumePlayout(agent.reply)]
+        resume = self._side.resume(now) or self._side.unduck()
+        return [e.DropUtterance(user.utterance, announced=False), *resume]
 
     def _overlap_over(self) -> list[Command]:
         """The reply ended by itself while the user spoke over it: what is being said is an ordinary turn."""
@@ -399,67 +460,31 @@ class TurnMachine:
 
     # --- the agent speaks ---------------------------------------------------------------------------------------
 
-    def _start(self, origin: e.Origin, now: float, *, say: str | None = None) -> list[Command]:
-        self._replies += 1
-        self.agent = Thinking(self._replies, origin, now)
+    def _start(
+        self, origin: e.Origin, now: float, *, say: str | None = None, must_finish: bool = False
+    ) -> list[Command]:
         self._owed = False
-        return [e.StartReply(self._replies, origin, say=say)]
+        return self._side.start(origin, now, say=say, must_finish=must_finish)
 
-    def _reply_requested(self, now: float) -> list[Command]:
+    def _reply_requested(self, must_finish: bool, now: float) -> list[Command]:
         if self.busy:
             return []
-        commands = self._cancel_draft("continued")
+        commands = self._side.cancel_draft("continued")
         if self._pending:
-            self.agent = Waiting(now, "request")
+            self._side.floor = Waiting(now, "request", must_finish)
             return commands
-        return commands + self._start("request", now)
+        return commands + self._start("request", now, must_finish=must_finish)
 
     def _native_reply(self, now: float) -> list[Command]:
         if self.busy or self.policy.mode != "native":
             return []
-        return self._cancel_draft("continued") + self._start("native", now)
+        return self._side.cancel_draft("continued") + self._start("native", now)
 
     def _cancel_requested(self, now: float) -> list[Command]:
         if isinstance(self.agent, Waiting):
-            self.agent = Idle(now)
+            self._side.floor = Idle(now)
             return []
-        return [*self._stop_reply("client_cancelled", now), *self._floor_is_free(now)]
-
-    def _stop_reply(self, reason: e.CancelReason, now: float) -> list[Command]:
-        reply = self.reply
-        if reply is None:
-            return []
-        self.agent = Idle(now)
-        return [e.CancelReply(reply, reason), e.FlushPlayout(reply), e.TruncateHistory(reply)]
-
-    def _cancel_draft(self, reason: e.CancelReason) -> list[Command]:
-        if self.draft is None:
-            return []
-        draft, self.draft = self.draft, None
-        return [e.CancelReply(draft, reason), e.TruncateHistory(draft)]
-
-    def _playout(
-        self, event: e.PlayoutStarted | e.PlayoutStarved | e.PlayoutFed | e.PlayoutFinished, now: float
-    ) -> list[Command]:
-        agent = self.agent
-        if not isinstance(agent, Thinking | Speaking) or agent.reply != event.reply:
-            return []
-        match event:
-            case e.PlayoutStarted():
-                if isinstance(agent, Thinking):
-                    self.agent = Speaking(agent.reply, agent.origin, agent.held_since)
-            case e.PlayoutStarved():
-                if isinstance(agent, Speaking):
-                    agent.starved_since = now
-            case e.PlayoutFed():
-                if isinstance(agent, Speaking):
-                    agent.starved_since = None
-            case e.PlayoutFinished():
-                self.agent = Idle(now)
-                return self._floor_is_free(now)
-            case _:
-                assert_never(event)
-        return []
+        return [*self._side.stop("client_cancelled", now), *self._floor_is_free(now)]
 
     def _floor_is_free(self, now: float) -> list[Command]:
         commands = self._overlap_over()
@@ -474,13 +499,13 @@ class TurnMachine:
         return []
 
     def _reply_failed(self, reply: int, stage: str, now: float) -> list[Command]:
-        if reply == self.draft:
-            return self._cancel_draft("failed")
+        if reply == self._side.draft:
+            return self._side.cancel_draft("failed")
         agent = self.agent
         if not isinstance(agent, Thinking | Speaking) or agent.reply != reply:
             return []
         mute = stage in ("tts", "playout")  # no voice to apologise with
-        commands = self._stop_reply("failed", now) + self._overlap_over()
+        commands = self._side.stop("failed", now) + self._overlap_over()
         if not isinstance(self.user, Quiet):
             self._owed = self._owed or (agent.origin == "turn" and not mute)  # unless what they say now is a new turn
             return commands
@@ -496,17 +521,13 @@ class TurnMachine:
         policy = self.policy
         match self.user:
             case Quiet():
-                return []
+                return self._idle_deadlines(self.user)
             case Talking() as user if user.overlap:
-                limit = self._hold_limit()
-                sustained = arbiter.Overlap(limit - user.began, False, user.partial, False, self.language)
-                if arbiter.judge(sustained, policy) == "interruption":
-                    return [min(user.began + policy.overlap_interrupt_s, limit)]
-                return [limit]  # a long backchannel
+                return [self._overlap_deadline(user)]
             case Talking() as user:
                 return [] if policy.mode == "manual" else [user.began + policy.max_utterance_s]
             case Pausing() as user if user.overlap:
-                return [min(user.stopped + policy.final_timeout_s, self._hold_limit())]
+                return [min(user.stopped + policy.final_timeout_s, self._hold_limit(user))]
             case Pausing(text=None) as user:
                 return [user.stopped + policy.final_timeout_s]
             case Pausing() as user:
@@ -514,48 +535,45 @@ class TurnMachine:
             case _:
                 assert_never(self.user)
 
-    def _hold_limit(self) -> float:
-        agent = self.agent
-        assert isinstance(agent, Thinking | Speaking) and agent.held_since is not None
-        return agent.held_since + self.policy.hold_limit_s
-
-    def _agent_deadlines(self) -> list[float]:
-        policy = self.policy
+    def _idle_deadlines(self, user: Quiet) -> list[float]:
         match self.agent:
-            case Thinking(held_since=None) as agent:
-                return [agent.since + policy.first_audio_timeout_s]
-            case Speaking(held_since=None, starved_since=starved) if starved is not None:
-                return [starved + policy.starved_timeout_s]
-            case Waiting() as agent:
-                return [agent.since + policy.final_timeout_s]
-            case Idle(since=since) if since is not None and isinstance(self.user, Quiet):
-                if policy.idle_timeout_s is not None:
-                    return [max(since, self.user.since) + policy.idle_timeout_s]
+            case Idle(since=since) if since is not None and self.policy.idle_timeout_s is not None:
+                return [max(since, user.since) + self.policy.idle_timeout_s]
         return []
+
+    def _overlap_deadline(self, user: Talking) -> float:
+        """When time alone settles the overlap: sustained speech interrupts, and no hold lasts longer than its limit."""
+        limit = self._hold_limit(user)
+        sustained = self._arbiter(self._evidence_of(user, limit), self.policy)
+        return min(user.began + self.policy.overlap_interrupt_s, limit) if sustained == "interruption" else limit
+
+    def _hold_limit(self, user: Talking | Pausing) -> float:
+        held = self._side.held_since
+        if held is not None:
+            return held + self.policy.hold_limit_s
+        return user.began + self.policy.max_utterance_s  # the agent speaks on beside it
 
     def _deadline_passed(self, now: float) -> list[Command]:
         if self._opened is not None and self.policy.session_limit_s is not None:
             if now >= self._opened + self.policy.session_limit_s:
-                return self._end("expired")
+                return self._end("expired", now)
         commands: list[Command] = []
         for utterance, pending in list(self._pending.items()):
             if now >= pending.since + self.policy.final_timeout_s:
                 commands += self._complete(utterance, None, now)
         if any(now >= time for time in self._user_deadlines()):
             commands += self._user_overdue(now)
-        if any(now >= time for time in self._agent_deadlines()):
+        if any(now >= time for time in self._side.deadlines(self.policy)):
             commands += self._agent_overdue(now)
         return commands
 
     def _user_overdue(self, now: float) -> list[Command]:
         user = self.user
-        assert not isinstance(user, Quiet)
         match user:
+            case Quiet():
+                return self._idle(now)
             case Talking() if user.overlap:
-                commands = self._judge(now)
-                if not commands and now >= self._hold_limit():
-                    commands = self._interrupt(now)  # sustained, whatever it is
-                return commands
+                return self._judge(now) or self._sustained(user, now)
             case Talking():
                 return self._overlong(user, now)
             case Pausing(text=None):
@@ -564,6 +582,20 @@ class TurnMachine:
                 return self._commit(user, now)
             case _:
                 assert_never(user)
+
+    def _sustained(self, user: Talking, now: float) -> list[Command]:
+        """An overlap at the limit that is still no interruption."""
+        if self._side.held_since is None:
+            return self._resume_and_drop(now)
+        return self._interrupt(now) if now >= self._hold_limit(user) else []
+
+    def _idle(self, now: float) -> list[Command]:
+        """Nobody speaks: the agent does, so often; then it hangs up."""
+        policy = self.policy
+        if policy.idle_limit and self._idles >= policy.idle_limit:
+            return self._end("idle", now)
+        self._idles += 1
+        return [e.AnnounceIdle(now), *self._start("idle", now, say=policy.reprompt)]
 
     def _overlong(self, user: Talking, now: float) -> list[Command]:
         """A turn at its maximum length: commit what was said and go on listening under a new number."""
@@ -580,11 +612,21 @@ class TurnMachine:
 
     def _agent_overdue(self, now: float) -> list[Command]:
         match self.agent:
+            case Speaking(ducked_since=since) if since is not None and now >= since + DUCK_LIMIT_S:
+                return self._side.unduck()
             case Thinking(reply=reply) | Speaking(reply=reply):
                 return self._reply_failed(reply, "timeout", now)
             case Waiting() as agent:
                 return self._waited(agent, now)
             case Idle():
-                return [e.AnnounceIdle(now), *self._start("idle", now)]
+                return []
             case _:
                 assert_never(self.agent)
+
+
+def _is_settled(evidence: overlap.Overlap, verdict: overlap.Verdict) -> bool:
+    """Whether the verdict stands; else the agent goes on, and the transcript may still hold a short "why?" or "stop"."""
+    if evidence.final:
+        return True
+    click = verdict == "noise" and evidence.voiced_s <= overlap.CLICK_S
+    return evidence.stopped and (click or verdict in ("background", "echo"))

@@ -8,13 +8,27 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
 
 from voiceagent.core import events as e
 from voiceagent.core.voicing import VoiceGate
 from voiceagent.errors import Overloaded
 from voiceagent.ports import AsrStream, Vad
+from voiceagent.runtime.overhearing import Overhearing
 
 RING_S = 1.5
+
+
+class Floor(Protocol):
+    """What the ears need to know of the turn machine."""
+
+    @property
+    def open_utterance(self) -> int | None: ...
+    @property
+    def overlapping(self) -> bool: ...
+    @property
+    def live(self) -> int | None: ...
 
 
 class Ears:
@@ -25,7 +39,8 @@ class Ears:
         vad: Vad,
         post: Callable[[e.Event], None],
         recogniser: Callable[[], AsrStream],
-        is_open: Callable[[], bool],
+        floor: Floor,
+        overhearing: Overhearing,
         *,
         threshold: float,
         padding_s: float,
@@ -40,7 +55,9 @@ class Ears:
         self._stream = vad.open()
         self._post = post
         self._recogniser = recogniser
-        self._is_open = is_open
+        self._floor = floor
+        self._overhearing = overhearing
+        self._suspected = False
         self._ring: deque[bytes] = deque(maxlen=max(1, round(max(RING_S, recent_s) * self.rate / self.block)))
         self._unfed = 0  # newest blocks of the ring the recogniser has not got
         self._end = 0.0
@@ -52,7 +69,7 @@ class Ears:
         self._unfed = min(self._unfed + 1, len(self._ring))
         duration = self.block / self.rate
         if self.manual:  # push-to-talk: whatever comes belongs to the turn
-            if not self._is_open():
+            if self._floor.open_utterance is None:
                 self._post(e.SpeechStarted(end - duration))
             self._feed()
             return
@@ -62,9 +79,10 @@ class Ears:
             self.missed += 1
             probability = 1.0 if self.gate.voiced else 0.0
         change = self.gate.push(probability, end - duration, duration)
+        self._overhear(pcm, end)
         if self.gate.voiced:
             if isinstance(change, e.SpeechStarted):
-                self._open(change)
+                self._open(replace(change, quieter_db=self._overhearing.quieter_db(pcm)))
             self._feed()
         elif isinstance(change, e.SpeechStopped):
             self._feed()
@@ -89,6 +107,20 @@ class Ears:
     def close(self) -> None:
         """Free the VAD's slot."""
         self._stream.close()
+
+    def _overhear(self, pcm: bytes, end: float) -> None:
+        """What this window says about speech over the agent: it may begin, it was none, how it sounds."""
+        overlapping = self._floor.overlapping
+        self._overhearing.hear(pcm, end, voiced=self.gate.voiced, overlapping=overlapping)
+        if overlapping:
+            self._post(e.OverlapHeard(self._overhearing.quieter_db(), self._overhearing.echo()))
+        if self.gate.rising and not self._suspected and self._floor.live is not None:
+            self._suspected = True
+            self._post(e.SpeechSuspected())
+        elif self._suspected and not self.gate.rising:
+            self._suspected = False
+            if not self.gate.voiced:
+                self._post(e.SpeechDismissed())
 
     def _open(self, started: e.SpeechStarted) -> None:
         """Speech began at `started.at`: the recogniser gets it from a little before."""

@@ -9,15 +9,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from voiceagent.audio.pcm import ramp
 from voiceagent.core import events as e
 from voiceagent.core.frames import BYTES_PER_SAMPLE, ReplyAudio
 from voiceagent.core.pacing import Pacer
 from voiceagent.core.peer import MessageAudio
 from voiceagent.ports import Transport
 from voiceagent.runtime.channel import ChannelClosed
+from voiceagent.runtime.farend import FarEnd
 from voiceagent.runtime.replying import Call, End, Out, Reply, Text
 from voiceagent.runtime.telling import Telling
 
+DUCKED = 0.3  # amplitude (-10 dB) while it is not known whether somebody speaks
 WRITING_GAP_S = 1.0  # a written reply that adds nothing for this long has stopped
 
 
@@ -41,6 +44,9 @@ class Playout:
         self._loop = asyncio.get_running_loop()
         self._pacers: dict[int, Pacer] = {}
         self._started: set[int] = set()
+        self._gain = 1.0  # of the last frame sent
+        self.ducked = False  # somebody may be speaking: go on more softly
+        self.far = FarEnd()
 
     def wake(self) -> None:
         """Who is live may have changed."""
@@ -59,7 +65,10 @@ class Playout:
     def flush(self, reply: Reply) -> int:
         """Nothing more of this reply is played. Returns the samples that were."""
         pacer = self._pacers.get(reply.number)
-        return 0 if pacer is None else pacer.flush(self._loop.time())
+        if pacer is None:
+            return 0
+        self.far.flushed(self._loop.time())
+        return pacer.flush(self._loop.time())
 
     def forget(self, reply: Reply) -> None:
         """The reply is over."""
@@ -128,9 +137,17 @@ class Playout:
                 await self._permission(reply)
             index = self._telling.message(reply)
             self._start(reply)
-            pacer.send(samples, self._loop.time())
+            now = self._loop.time()
+            frame = self._shaped(frame)
+            self.far.sent(frame, audio.rate, now + pacer.rest_s(now))
+            pacer.send(samples, now)
             self._telling.text(reply, reply.account.text_at(pacer.sent)[len(reply.written) :])
             await self._transport.play(MessageAudio(reply.reply_id, reply.item_id, index, frame, audio.rate))
+
+    def _shaped(self, frame: bytes) -> bytes:
+        """The frame at the gain that is wanted, reached within it: ducked, or faded in after a hold."""
+        before, self._gain = self._gain, DUCKED if self.ducked else 1.0
+        return frame if before == self._gain == 1.0 else ramp(frame, before, self._gain)
 
     async def _permission(self, reply: Reply) -> None:
         """Wait while the reply is held. Raises ChannelClosed when it is cancelled."""
@@ -138,6 +155,8 @@ class Playout:
             live = self._live()
             if live is reply:
                 return
+            if reply.number in self._started:
+                self._gain = 0.0  # what follows a hold is faded in
             await self._change(None)
         raise ChannelClosed
 
@@ -152,6 +171,7 @@ class Playout:
 
     def _start(self, reply: Reply) -> None:
         if reply.number not in self._started:
+            self._gain, self.ducked = 1.0, False
             self._started.add(reply.number)
             self._first_sent(reply)
             self._post(e.PlayoutStarted(reply.number))

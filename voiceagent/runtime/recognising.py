@@ -18,7 +18,7 @@ Spawn = Callable[[str, Coroutine[Any, Any, None]], None]
 
 
 class Recognising:
-    """Posts PartialTranscript, FinalTranscript and RecognitionFailed."""
+    """Posts PartialTranscript, FinalTranscript and RecognitionFailed; `own_words` gives the rest of their fields."""
 
     def __init__(
         self,
@@ -27,12 +27,14 @@ class Recognising:
         spawn: Spawn,
         post: Callable[[e.Event], None],
         fault: Callable[[str, Exception], None],
+        own_words: Callable[[str], tuple[float, bool]],
     ) -> None:
         self._asr = asr
         self.hints = hints
         self._spawn = spawn
         self._post = post
         self._fault = fault
+        self._own_words = own_words
         self._utterance = 0
         self._finals: dict[AsrStream, int] = {}  # flushes under way
         self.stream = self._open()
@@ -70,7 +72,8 @@ class Recognising:
                 async with aclosing(stream.partials()) as hypotheses:
                     async for hypothesis in hypotheses:
                         if stream is self.stream and hypothesis.text:
-                            self._post(e.PartialTranscript(self._utterance, hypothesis.text))
+                            text = hypothesis.text
+                            self._post(e.PartialTranscript(self._utterance, text, *self._own_words(text)))
                 return
             except (EngineError, Overloaded) as error:  # the final will say whether this is serious
                 self._fault("partial transcript", error)
@@ -79,7 +82,8 @@ class Recognising:
     async def _flush(self, stream: AsrStream, utterance: int, pause: int) -> None:
         try:
             hypothesis = await stream.flush()
-            answer: e.Event = e.FinalTranscript(utterance, pause, hypothesis.text)
+            text = hypothesis.text
+            answer: e.Event = e.FinalTranscript(utterance, pause, text, *self._own_words(text))
         except (EngineError, Overloaded) as error:
             self._fault("final transcript", error)
             answer = e.RecognitionFailed(utterance, pause)

@@ -16,7 +16,7 @@ from voiceagent.core.frames import ReplyAudio
 from voiceagent.core.items import AudioPart, Item, Message, Status
 from voiceagent.core.peer import ReplySpec, ReplyStatus
 from voiceagent.errors import EngineError, Overloaded, RequestError
-from voiceagent.ports import LlmRequest, Transport, Voice
+from voiceagent.ports import Llm, LlmRequest, Transport, Voice
 from voiceagent.runtime.channel import ChannelClosed
 from voiceagent.runtime.graph import Work
 from voiceagent.runtime.playout import Playout
@@ -41,6 +41,8 @@ class Replies:
         self._replies: dict[int, Reply] = {}
         self._beside: dict[str, Reply] = {}  # replies out of band, by id
         self._wanted = ReplySpec()
+        self._to_warm: tuple[Item, ...] | None = None
+        self._warming = False
         self.playout = Playout(transport, self._telling, self._live, session.post, self._first_sent)
 
     # --- the floor's replies ------------------------------------------------------------------------------------
@@ -180,20 +182,27 @@ class Replies:
 
     # --- making them --------------------------------------------------------------------------------------------
 
-    def prefill(self) -> None:
-        """Warm the language model with the conversation so far, so that only the user's words are left to read."""
+    def prefill(self, heard: str | None = None) -> None:
+        """Warm the language model with the conversation so far, and with what the user is saying.
+
+        One at a time: a newer wish waits for the one under way, and replaces any other that waits.
+        """
         llm = self._session.engines.llm
-        if llm is None:
-            return
-        request = self._llm_request(ReplySpec(), self._session.history.items)
+        if llm is not None:
+            self._to_warm = _with(self._session.history.items, heard and heard.rstrip(" .?!,"))
+            if not self._warming:
+                self._warming = True
+                self._spawn("llm-prefill", self._warm(llm))
 
-        async def warm() -> None:
-            try:
-                await llm.prefill(request)
-            except (EngineError, Overloaded) as error:
-                self._session.trace.fault("prefill", error)
-
-        self._spawn("llm-prefill", warm())
+    async def _warm(self, llm: Llm) -> None:
+        try:
+            while self._to_warm is not None:
+                items, self._to_warm = self._to_warm, None
+                await llm.prefill(self._llm_request(ReplySpec(), items))
+        except (EngineError, Overloaded) as error:
+            self._session.trace.fault("prefill", error)
+        finally:
+            self._warming = False
 
     def close(self) -> None:
         """Cancel everything."""
@@ -217,7 +226,11 @@ class Replies:
             failed=lambda error: self._failed(reply, error),
             mark=session.mark if reply.number > 0 else _unmarked,
         )
-        self._spawn(f"reply-{reply.reply_id}", making.run())
+        self._spawn(f"reply-{reply.reply_id}", self._counted(making))
+
+    async def _counted(self, making: Replying) -> None:
+        with self._session.load.reply():
+            await making.run()
 
     def _failed(self, reply: Reply, error: EngineError | Overloaded) -> None:
         reply.failure = str(error)
@@ -233,10 +246,7 @@ class Replies:
             history = self._session.history
             wanted = (history.get(item) if isinstance(item, str) else item for item in reply.spec.input)
             items = tuple(item for item in wanted if item is not None)  # one may have gone since it was checked
-        if heard is not None:
-            said: Item = Message("", "user", (AudioPart(heard),))
-            items = (*items, said)
-        return self._llm_request(reply.spec, items)
+        return self._llm_request(reply.spec, _with(items, heard))
 
     def _llm_request(self, spec: ReplySpec, items: tuple[Item, ...]) -> LlmRequest:
         options = self._session.options
@@ -261,6 +271,11 @@ class Replies:
 
 def _unmarked(name: Mark) -> None:
     """A reply out of band is no part of the turn's account."""
+
+
+def _with(items: tuple[Item, ...], heard: str | None) -> tuple[Item, ...]:
+    """The conversation, and what the user says before it is part of it."""
+    return (*items, Message("", "user", (AudioPart(heard),))) if heard else items
 
 
 def _outcome(reply: Reply) -> tuple[ReplyStatus, str | None]:

@@ -15,6 +15,7 @@ from typing import assert_never
 from voiceagent.core import events as e
 from voiceagent.core import peer as p
 from voiceagent.core.budget import Budget, Mark, TurnAccount
+from voiceagent.core.echo import repeats
 from voiceagent.core.floors import Pausing, Speaking, Thinking, Waiting
 from voiceagent.core.history import History
 from voiceagent.core.items import AudioPart, Item, Message
@@ -28,6 +29,8 @@ from voiceagent.runtime.duplex import DuplexEars
 from voiceagent.runtime.ears import Ears
 from voiceagent.runtime.graph import Graph
 from voiceagent.runtime.listening import Listening
+from voiceagent.runtime.load import Load
+from voiceagent.runtime.overhearing import Overhearing
 from voiceagent.runtime.recognising import Recognising
 from voiceagent.runtime.replies import Replies
 from voiceagent.runtime.replying import Reply
@@ -53,6 +56,7 @@ class Session:
         *,
         trace: Trace | None = None,
         budget: Budget | None = None,
+        load: Load | None = None,
         new_id: Callable[[str], str] = random_id,
     ) -> None:
         self.id = new_id("sess")
@@ -62,6 +66,7 @@ class Session:
         self.tell = transport.tell
         self.trace = trace or Trace()
         self.budget = budget or Budget()
+        self.load = load or Load()
         self.machine = TurnMachine(options.policy, options.language)
         self.history = History()
         self.clock = StreamClock()
@@ -91,14 +96,17 @@ class Session:
             vad,
             self.post,
             lambda: recognising.stream,
-            lambda: self.machine.open_utterance is not None,
+            self.machine,
+            Overhearing(self.replies.playout.far, lambda at: at - self.clock.ahead),
             threshold=self.options.vad_threshold,
             padding_s=self.options.prefix_padding_s,
             recent_s=turn.wants_s if turn else 0.0,
         )
         with ExitStack() as undo:  # where the recogniser has no room, the VAD gets its slot back
             undo.callback(ears.close)
-            recognising = Recognising(asr, self._hints(), self._graph.spawn, self.post, self.trace.fault)
+            recognising = Recognising(
+                asr, self._hints(), self._graph.spawn, self.post, self.trace.fault, self._own_words
+            )
             undo.pop_all()
         self._recognising = recognising
         self._tune(ears)
@@ -182,6 +190,14 @@ class Session:
         """Whether an item to come was announced under this id."""
         return any(item_id == promised for promised, _ in self._items.values())
 
+    def _own_words(self, text: str) -> tuple[float, bool]:
+        """How much of what was heard over the agent is what the agent says, and whether it has just asked something."""
+        reply = self.replies.active()
+        if reply is None or not self.machine.overlapping:
+            return 0.0, False
+        spoken = reply.account.text_at(self.replies.playout.most(reply))
+        return repeats(text, spoken), spoken.rstrip().endswith(("?", "？", "؟"))
+
     def _hints(self) -> AsrHints:
         return AsrHints(self.options.language, self.options.vocabulary)
 
@@ -193,12 +209,16 @@ class Session:
 
     def post(self, event: e.Event) -> None:
         """A fact: step the machine, obey at once, arm the one timer."""
+        if isinstance(event, e.SpeechStopped) and self.load.busy != self.machine.speculation.busy:
+            self.post(e.LoadChanged(self.load.busy))
         now = self.now()
         self._mark_event(event, now)
         commands = self.machine.step(event, now)
         self.trace.step(now, event, commands)
         for command in commands:
             self._obey(command, now)
+        if isinstance(event, e.PartialTranscript) and not self.machine.busy:
+            self.replies.prefill(event.text)
         self.replies.playout.wake()
         if self._listening is not None:
             self._listening.wake()
@@ -286,8 +306,10 @@ class Session:
                 self.replies.release(command.reply)
             case e.CancelReply():
                 self.replies.cancel(command.reply, command.reason)
-            case e.HoldPlayout() | e.ResumePlayout():
-                pass  # playout asks the machine who is live; `wake` follows every step
+            case e.DuckPlayout():
+                self.replies.playout.ducked = True
+            case e.UnduckPlayout() | e.HoldPlayout() | e.ResumePlayout():
+                self.replies.playout.ducked = False  # who is live playout asks the machine; `wake` follows every step
             case e.FlushPlayout():
                 self.replies.flush(command.reply)
             case e.TruncateHistory():

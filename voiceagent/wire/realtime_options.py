@@ -163,6 +163,6 @@ def _eager(now: TurnPolicy, base: TurnPolicy, asked: Eagerness) -> TurnPolicy:
     return replace(
         now,
         complete_delay_s=min(limit, base.complete_delay_s * factor),
-        incomplete_delay_s=min(limit, base.incomplete_delay_s * factor),
+        cut_off_cost_s=base.cut_off_cost_s * factor**2,
         max_delay_s=limit,
     )

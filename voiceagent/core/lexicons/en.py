@@ -9,7 +9,7 @@ EN = Lexicon(
     | of(
         """
         right yeah yep yup yes okay ok sure cool nice wow great really true exactly absolutely totally indeed
-        alright ooh oh aha gotcha
+        alright ooh oh aha gotcha huh ha
         """,
         """
         i see, i know, all right, got it, go on, makes sense, of course, for sure, that's right, oh really, oh wow,
