@@ -1,4 +1,4 @@
-"""The command line: voiceagent serve | ask | check | models | replay. Prints; decides nothing.
+"""The command line: voiceagent serve | ask | check | models | replay | bench. Prints; decides nothing.
 
 Exit codes: 0 done; 1 the thing asked for did not happen (nothing heard, traces differ); 2 a mistake in the
 configuration or the command line, said in one line.
@@ -10,12 +10,16 @@ import argparse
 import asyncio
 import json
 import logging
+import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voiceagent import __version__
+from voiceagent.bench import cli as bench
 from voiceagent.errors import VoiceAgentError
 
 if TYPE_CHECKING:
@@ -42,13 +46,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.DEBUG if options.verbose else logging.WARNING, format="%(levelname)s %(message)s")
     try:
         code: int = options.run(options)
+        sys.stdout.flush()
         return code
     except VoiceAgentError as error:
         print(f"voiceagent: {error}", file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
+    except BrokenPipeError:  # whoever reads has seen enough; the flush at exit must find an open file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
@@ -66,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="start the server", description="Start the server. Ctrl-C stops it.")
     _config_argument(serve)
     serve.add_argument("--host", help="address to listen on (default: HOST, agent.toml, 127.0.0.1)")
-    serve.add_argument("--port", type=int, help="port to listen on (default: PORT, agent.toml, 8080)")
+    serve.add_argument("--port", type=_port, help="port to listen on (default: PORT, agent.toml, 8080)")
     serve.add_argument("--insecure", action="store_true", help="let others connect without a key (they can use it all)")
     serve.set_defaults(run=_serve)
 
@@ -103,11 +109,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     replay.add_argument("trace", type=Path, help="a .jsonl file from the trace folder")
     replay.set_defaults(run=_replay)
+
+    bench.add_parser(commands)
     return parser
 
 
 def _config_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", nargs="?", metavar="agent.toml", help="configuration (default: the embedded models)")
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"{number} is not a port; allowed: 0 to 65535")
+    return number
 
 
 def _load_config(path: str | None) -> Config:
@@ -135,9 +150,20 @@ def _serve(options: argparse.Namespace) -> int:
     config = dataclasses.replace(config, server=server)
     import uvloop
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, _stopped_by_signals():
         runner.run(_serving(config, options.insecure))
     return 0
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """The server stops at SIGINT and SIGTERM, and raises them again when it has: then they have done their work."""
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _first(value: int | None, other: int) -> int:
@@ -162,12 +188,17 @@ async def _serving(config: Config, insecure: bool) -> None:
     serving = asyncio.create_task(server.serve())
     loading = asyncio.create_task(_loading(agent, console))
     await asyncio.wait({serving, loading}, return_when=asyncio.FIRST_COMPLETED)
-    if loading.done() and not loading.cancelled() and loading.exception() is None and not serving.done():
-        _welcome(config, console)
+    loaded = loading.done() and not loading.cancelled() and loading.exception() is None
+    while loaded and not server.started and not serving.done():
+        await asyncio.wait({serving}, timeout=0.01)  # the models may be there before the port is
+    if loaded and server.started:
+        _welcome(config, console, server.servers[0].sockets[0].getsockname()[1])
     else:
         server.should_exit = True
-    await serving
-    await _finished(loading)
+    try:
+        await serving
+    finally:
+        await _finished(loading)
 
 
 async def _finished(loading: asyncio.Task[None]) -> None:
@@ -185,16 +216,17 @@ async def _loading(agent: Agent, console: Console) -> None:
         await agent.load(lambda kind, name, seconds: console.print(f"  {kind:<5} {name:<10} {seconds:5.1f} s"))
 
 
-def _welcome(config: Config, console: Console) -> None:
+def _welcome(config: Config, console: Console, port: int) -> None:
     scheme = "https" if config.server.tls_cert else "http"
     host = f"[{config.server.host}]" if ":" in config.server.host else config.server.host
-    base = f"{scheme}://{host}:{config.server.port}"
+    base = f"{scheme}://{host}:{port}"
     console.print(
         f"\n[bold]ready[/bold] on [bold]{base}[/bold]   (Ctrl-C stops)\n"
         f"  stock OpenAI Realtime clients:  base URL {base}/v1"
         + (", with your VOICEAGENT_API_KEY\n" if config.auth.keys else ", any key\n")
         + "  without a microphone:           .venv/bin/voiceagent ask question.wav -o answer.wav\n"
-        "  your own model, voice, persona: edit agent.toml, then make serve CONFIG=agent.toml\n"
+        "  your own model, voice, persona: edit agent.toml, then make serve CONFIG=agent.toml\n",
+        soft_wrap=True,
     )
 
 
@@ -202,10 +234,13 @@ def _welcome(config: Config, console: Console) -> None:
 
 
 def _ask(options: argparse.Namespace) -> int:
+    from voiceagent.errors import ConfigError
     from voiceagent.transports.file import FileTransport, read, write
 
     config = _load_config(options.config)
     transport = FileTransport(read(options.question))
+    if options.output is not None and not options.output.parent.is_dir():  # better now than after the conversation
+        raise ConfigError(f"{options.output}: there is no folder {options.output.parent}")
     turns = asyncio.run(_asking(config, transport, quiet=options.json))
     if options.output is not None and transport.reply:
         write(options.output, bytes(transport.reply), transport.rate)
@@ -241,20 +276,22 @@ async def _asking(config: Config, transport: FileTransport, *, quiet: bool) -> l
     session = config.session_options()
     policy = dataclasses.replace(session.policy, greeting=None, greet=False, idle_timeout_s=None)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=_console(), transient=True, disable=quiet) as progress:
-        loading = progress.add_task("loading the models", total=None)
-        await agent.load()
-        progress.update(loading, visible=False)
-        playing = progress.add_task("playing the question", total=transport.duration_s)
-        conversation = asyncio.create_task(
-            agent.converse(transport, dataclasses.replace(session, policy=policy, output="audio"), Turns())
-        )
-        while not conversation.done():
-            await asyncio.wait({conversation}, timeout=0.1)
-            over = transport.sent_s >= transport.duration_s
-            progress.update(playing, completed=transport.sent_s, description="listening" if over else None)
-    await agent.aclose()
-    conversation.result()
+    try:
+        with Progress(*columns, console=_console(), transient=True, disable=quiet) as progress:
+            loading = progress.add_task("loading the models", total=None)
+            await agent.load()
+            progress.update(loading, visible=False)
+            playing = progress.add_task("playing the question", total=transport.duration_s)
+            conversation = asyncio.create_task(
+                agent.converse(transport, dataclasses.replace(session, policy=policy, output="audio"), Turns())
+            )
+            while not conversation.done():
+                await asyncio.wait({conversation}, timeout=0.1)
+                over = transport.sent_s >= transport.duration_s
+                progress.update(playing, completed=transport.sent_s, description="listening" if over else None)
+        conversation.result()
+    finally:
+        await agent.aclose()
     return turns
 
 
