@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from voiceagent.errors import ConfigError
 
-Kind = Literal["vad", "turn", "asr", "llm", "tts", "duplex"]
+Kind = Literal["vad", "turn", "asr", "llm", "tts", "duplex", "enhancer"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 REGISTRY: dict[Kind, dict[str, str]] = {
@@ -21,7 +21,9 @@ REGISTRY: dict[Kind, dict[str, str]] = {
         "silero": "voiceagent.engines.silero_vad:SileroVad",
         "scripted": "voiceagent.engines.scripted:ScriptedVad",
     },
-    "turn": {},
+    "turn": {
+        "smart": "voiceagent.engines.smart_turn:SmartTurn",
+    },
     "asr": {
         "whisper": "voiceagent.engines.whisper_asr:WhisperAsr",
         "scripted": "voiceagent.engines.scripted:ScriptedAsr",
@@ -37,6 +39,9 @@ REGISTRY: dict[Kind, dict[str, str]] = {
     },
     "duplex": {
         "scripted": "voiceagent.engines.scripted:ScriptedDuplex",
+    },
+    "enhancer": {
+        "apm": "voiceagent.engines.webrtc_apm:WebRtcApm",
     },
 }
 

@@ -109,10 +109,20 @@ PIPER_JOE_CONFIG = Weights(
     what="... its phonemes and settings",
 )
 
+SMART_TURN = Weights(
+    name="smart-turn-v3.2",
+    distribution="pipecat-ai",
+    version="1.14.0",
+    path="pipecat/audio/turn/smart_turn/data/smart-turn-v3.2-cpu.onnx",
+    sha256="2bb026316b14a660486a75b1733cd3fbab8c2fd0314dc9af7be49f8cca967e4f",
+    licence="BSD-2-Clause",
+    what="end of turn: probability that a speaker has finished, from 8 s of sound",
+)
+
 
 def all_weights() -> tuple[Weights, ...]:
     """Every file the embedded engines load, in the order speech passes through them."""
-    return (SILERO_VAD, *WHISPER_TINY_EN_FILES, SMOLLM2, PIPER_JOE, PIPER_JOE_CONFIG)
+    return (SILERO_VAD, *WHISPER_TINY_EN_FILES, SMART_TURN, SMOLLM2, PIPER_JOE, PIPER_JOE_CONFIG)
 
 
 def locate(weights: Weights) -> Path:
