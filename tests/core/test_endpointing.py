@@ -33,8 +33,8 @@ TABLE: list[tuple[str, TurnPolicy, float, float | None, tuple[float, ...], float
     ("in between", SEMANTIC, 0.5, None, (), 0.6 * log(20)),
     ("unfinished", SEMANTIC, 0.1, None, (), 0.6 * log(180)),
     ("no cue is surer than this", SEMANTIC, 0.0, None, (), 4.0),
-    ("the detector weighs more", SEMANTIC, 0.5, 1.0, (), 0.6 * log(20 * 0.2 / 0.8)),
-    ("... either way", SEMANTIC, 0.5, 0.0, (), 0.6 * log(20 * 0.8 / 0.2)),
+    ("the detector hears an end", SEMANTIC, 0.5, 1.0, (), 0.6 * log(20 * 0.25 / 0.75)),
+    ("... either way", SEMANTIC, 0.5, 0.0, (), 0.6 * log(20 * 0.75 / 0.25)),
     ("both agree", SEMANTIC, 1.0, 1.0, (), 0.3),
     ("a slow speaker is waited for", SEMANTIC, 0.5, None, (1.2,) * 4, 0.9 * log(12 / 0.9)),
     ("... even when the words sound finished", SEMANTIC, 0.8, None, (1.8,) * 4, 1.2 * log(2.5)),
@@ -73,7 +73,7 @@ def test_old_pauses_are_forgotten() -> None:
 
 @pytest.mark.parametrize(
     ("words", "detector", "worth_it"),
-    [(0.5, None, True), (0.49, None, False), (0.0, 0.9, True), (0.0, 0.8, False), (1.0, 0.0, False), (1.0, 0.2, True)],
+    [(0.5, None, True), (0.49, None, False), (0.1, 0.9, True), (0.0, 0.8, False), (0.9, 0.0, False), (1.0, 0.2, True)],
 )
 def test_when_a_held_reply_is_worth_starting(words: float, detector: float | None, worth_it: bool) -> None:
     assert plausible(PauseEvidence(words, detector)) == worth_it

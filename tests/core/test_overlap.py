@@ -20,7 +20,9 @@ TABLE: list[tuple[str, float, bool, bool, str | None, Verdict]] = [
     ("okay, but wait", 0.4, False, False, "okay but wait", "interruption"),
     # 2. enough real words interrupt at once
     ("two real words", 0.4, False, False, "what about", "interruption"),
-    ("two real words in a short burst", 0.25, True, False, "what about", "interruption"),
+    ("two real words in a short burst", 0.25, True, True, "what about", "interruption"),
+    ("two words in the first instant: not yet", 0.3, False, False, "and I'm", "undecided"),
+    ("three words in the first instant", 0.35, False, False, "what about you", "interruption"),
     ("fillers do not count", 0.5, False, False, "um well you know", "undecided"),
     ("one real word is not enough", 0.5, False, False, "tomorrow", "undecided"),
     # 3. what is over and was short is a noise, whatever its one word

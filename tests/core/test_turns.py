@@ -157,7 +157,7 @@ def test_a_turn_detector_is_listened_to_before_and_after_the_words() -> None:
             (2.2, e.TurnScored(1, 1, 1.0)),
         ]
         assert steps(turns, *(reversed(facts) if order else facts)) == []
-        assert turns.deadline is not None and turns.deadline < 4.0
+        assert turns.deadline is not None and turns.deadline < 4.1
 
 
 def test_a_score_of_an_earlier_pause_means_nothing() -> None:
@@ -175,7 +175,7 @@ def test_a_score_may_end_the_turn_at_once() -> None:
     steps(
         turns, (1.0, e.SpeechStarted(1.0)), (2.1, e.SpeechStopped(2.0)), (2.2, e.FinalTranscript(1, 1, "I was in the"))
     )
-    assert e.CommitTurn(1, "I was in the") in turns.step(e.TurnScored(1, 1, 1.0), 3.6)
+    assert e.CommitTurn(1, "I was in the") in turns.step(e.TurnScored(1, 1, 1.0), 3.9)
 
 
 def test_a_noise_when_nobody_speaks_is_dropped() -> None:

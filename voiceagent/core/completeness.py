@@ -91,10 +91,15 @@ def _elliptic(said: Transcript) -> bool:
     """Whether the last word, which elsewhere leaves a phrase open, ends it: "Where from?" "Yes, I am." "Turn it on"."""
     if said.marked and len(said.question) >= _WHOLE_QUESTION:
         return True
-    if starts_with(said.words, said.lex.affirmations) and len(said.words) <= 4:
+    if _short_answer(said):
         return True
     commands = not said.asks and said.words[0] not in said.lex.leaning
     return commands and said.words[-1] in said.lex.particles and len(said.words) <= 4
+
+
+def _short_answer(said: Transcript) -> bool:
+    """As in "yes, I do": what follows the yes or no needs no object."""
+    return starts_with(said.words, said.lex.affirmations) and len(said.words) <= 4
 
 
 def _verbless(said: Transcript) -> bool:
@@ -122,7 +127,7 @@ CUES: tuple[Cue, ...] = (
     Cue(
         "object missing",
         -0.55,
-        lambda said: not said.is_answer and not _elliptic(said) and ends_with(said.words, said.lex.openings),
+        lambda said: not (said.is_answer or _short_answer(said)) and ends_with(said.words, said.lex.openings),
     ),
     Cue("no verb", -0.12, lambda said: _verbless(said) and not said.is_answer),
     Cue(

@@ -20,7 +20,7 @@ from voiceagent.core.policy import TurnPolicy
 REMEMBERED_PAUSES = 16
 USUAL_PAUSE_S = 0.6  # mean pause inside turns of people in general ...
 USUAL_WEIGHT = 4  # ... worth as much as so many pauses of this speaker
-DETECTOR_WEIGHT = 0.6  # a detector has heard the prosody; the words alone have not
+DETECTOR_WEIGHT = 0.5  # best of 0.3 to 0.7 for Smart Turn beside Whisper's words (benchmarks/turn_detection.py)
 PLAUSIBLE = 0.5  # from here on an end is likely enough to start a held reply
 _LEAST, _MOST = 0.01, 0.99  # no cue is surer than this
 

@@ -1,7 +1,8 @@
 """How loud things are: the room's noise floor and this user's voice, in dBFS. Fed by runtime/ears.py, window by window.
 
-A voice far below the user's own is somebody else in the room, or a loudspeaker. Both levels follow slowly, in decibels,
-so a cough moves them little; the floor falls fast and rises slowly (minimum tracking), as in speech enhancement.
+A voice far below the user's own is somebody else in the room, or a loudspeaker. Levels follow slowly, in decibels, so a
+cough moves them little. The floor falls fast and rises slowly (minimum tracking, as in speech enhancement); the voice
+the other way round: its loud syllables are what another voice's loudest window can be compared with.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 
 SILENCE_DB = -96.0  # int16 has no quieter sound than this
 _FALL, _RISE = 0.3, 0.01  # a window of 32 ms moves the floor by this share of the difference
-_VOICE = 0.05
+_LOUDER, _SOFTER = 0.3, 0.02
 _ENOUGH = 30  # voiced windows (about a second) before the user's level means anything
 
 
@@ -30,8 +31,9 @@ class Levels:
     def voiced(self, level_db: float) -> None:
         """A window of voice that belongs to a turn of the user."""
         self._voiced += 1
-        share = max(_VOICE, 1.0 / self._voiced)
-        self._voice_db += (level_db - self._voice_db) * share
+        if self._voiced == 1:
+            self._voice_db = level_db
+        self._voice_db += (level_db - self._voice_db) * (_LOUDER if level_db > self._voice_db else _SOFTER)
 
     @property
     def voice_db(self) -> float | None:

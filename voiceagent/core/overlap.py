@@ -20,6 +20,7 @@ ECHO = 0.75  # similarity of the microphone to what we sent, from which it is ou
 SOME_ECHO = 0.3  # ... from which its words may be ours
 REPEATS = 0.6  # share of the words that the agent is saying itself
 VERBATIM = 0.8  # ... from which several words are an echo, whatever the sound: nobody repeats so much meanwhile
+TRUSTED_S = 0.4  # recognisers hear "and I'm" in the first half of "mm-hmm"
 CLICK_S = 0.15  # no word is shorter: what is over by then is not even transcribed
 BACKGROUND_DB = 12.0  # so far below the user's usual level somebody else speaks, or a loudspeaker
 
@@ -79,6 +80,11 @@ def _repeats(o: Overlap) -> bool:
     return bool(o.words) and (verbatim or (o.repeats >= REPEATS and o.echo >= SOME_ECHO))
 
 
+def _says_something(o: Overlap, p: TurnPolicy) -> bool:
+    said = real_words(o.words, o.language)
+    return said >= p.overlap_words and (o.final or o.voiced_s >= TRUSTED_S or said > p.overlap_words)
+
+
 def _short(o: Overlap, p: TurnPolicy) -> bool:
     return o.stopped and o.voiced_s <= p.overlap_ignore_s
 
@@ -88,7 +94,7 @@ RULES: tuple[Rule, ...] = (
     Rule("sounds like the agent", "echo", lambda o, p: o.echo >= ECHO and (o.final or not o.words)),
     Rule("says stop", "interruption", lambda o, p: is_interruption(o.words, o.language)),
     Rule("softer than the user ever is", "background", lambda o, p: o.quieter_db >= BACKGROUND_DB),
-    Rule("says something", "interruption", lambda o, p: real_words(o.words, o.language) >= p.overlap_words),
+    Rule("says something", "interruption", lambda o, p: _says_something(o, p)),
     Rule("was over at once", "noise", lambda o, p: _short(o, p) and not o.final),
     Rule("has no words", "noise", lambda o, p: o.final and not o.words),
     Rule("was a sound", "noise", lambda o, p: _short(o, p) and real_words(o.words, o.language) == 0),
