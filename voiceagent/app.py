@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[Kind, str, float], None]  # kind, engine name, seconds its loading took
 
-CASCADE: tuple[Kind, ...] = ("vad", "asr", "llm", "tts", "turn")
+CASCADE: tuple[Kind, ...] = ("enhancer", "vad", "asr", "llm", "tts", "turn")
 
 
 def build(config: Config) -> dict[Kind, Any]:

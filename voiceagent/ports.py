@@ -318,6 +318,7 @@ class Enhancer(Protocol):
 
     def load(self) -> None: ...
     def open(self) -> EnhancerStream: ...
+    async def aclose(self) -> None: ...
 
 
 class Speaker(Protocol):
@@ -368,4 +369,5 @@ class Engines:
     llm: Llm | None = None
     tts: Tts | None = None
     turn: TurnDetector | None = None
+    enhancer: Enhancer | None = None
     duplex: Duplex | None = None

@@ -57,7 +57,8 @@ class Limits:
     """What the server gives out at most."""
 
     max_sessions: int = 64
-    max_body: int = 1024 * 1024  # bytes of a JSON body
+    max_body: int = 256 * 1024  # bytes of a JSON body; what a client secret is made for is kept as long as it lives
+    body_s: float = 10.0  # for a body to come
     session_s: float = 3600.0  # echoed as expires_at; the session itself ends by its policy
     bounds: Bounds = field(default_factory=Bounds)  # of one connection
 
@@ -185,10 +186,14 @@ class Server:
 
     async def _json(self, request: Request) -> Any:
         body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > self._limits.max_body:
-                raise HTTPException(413, f"The body is larger than {self._limits.max_body} bytes.")
+        try:
+            async with asyncio.timeout(self._limits.body_s):
+                async for chunk in request.stream():
+                    body += chunk
+                    if len(body) > self._limits.max_body:
+                        raise HTTPException(413, f"The body is larger than {self._limits.max_body} bytes.")
+        except TimeoutError:
+            raise HTTPException(408, "The body did not come in time.") from None
         try:
             return msgspec.json.decode(body or b"{}")
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:

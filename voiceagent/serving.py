@@ -1,17 +1,21 @@
 """Puts the ASGI app on a port: uvicorn with uvloop, httptools and websockets. Called by cli.py, and by tests.
 
-Half-open connections are found by pings, and a connection that its client never reads is cut, not waited for.
+Also what a connection may cost before and beside its session: the time and size of a request's head, the answers to
+pings that nobody reads. Half-open connections are found by pings; one that its client never reads is cut.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from voiceagent.auth import check_exposure
@@ -20,6 +24,10 @@ from voiceagent.server import Server
 from voiceagent.transports.websocket import MAX_MESSAGE
 
 LINGER_S = 2.0  # for a close frame to be read, once the session is over
+MAX_HEAD = 64 * 1024  # bytes of a request line and its headers; one line of a WebSocket's may be 8 KiB
+_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"  # RFC 6585, 5
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +41,89 @@ class Listening:
     insecure: bool = False  # others may reach it although no API key is set
     max_message: int = MAX_MESSAGE  # bytes
     ping_s: float = 20.0  # an answer is waited for as long again
+    head_s: float = 10.0  # until a connection has said what it wants
     drain_s: float = 10.0
 
 
-class _Sockets(WebSocketsSansIOProtocol):
+class HttpConnection(HttpToolsProtocol):
+    """uvicorn's protocol, with bounds on the head of a request: httptools has none, and nobody has shown a key yet."""
+
+    head_s: float
+    _head: int | None = 0  # bytes of the head so far; None once it is complete
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._head_timer = self.loop.call_later(self.head_s, transport.abort)
+        # asyncio does this only for sockets that it made itself; without it an event waits 40 ms for the one before.
+        sock = transport.get_extra_info("socket")
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_is_over()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._head is None:  # another request on the same connection
+            self._head = 0
+            self._head_timer = self.loop.call_later(self.head_s, self.transport.abort)
+
+    def on_headers_complete(self) -> None:
+        self._head_is_over()
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+        if self._head is not None:
+            self._head += len(data)
+            if self._head > MAX_HEAD and not self.transport.is_closing():
+                self.transport.write(_TOO_LARGE)
+                self.transport.close()
+
+    def _head_is_over(self) -> None:
+        self._head = None
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+class WebSocketConnection(WebSocketsSansIOProtocol):
     """uvicorn's protocol, with an end to every connection: an abort where a close would wait for the client."""
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self.handshake_initiated and not self.transport.is_closing():
+            # The handshake comes in one piece: it was refused without a word, for a line or a number of headers
+            # beyond what the websockets library reads.
+            self.transport.write(_TOO_LARGE)
+            self.transport.close()
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and self.close_sent:
+            self.handshake_complete = True  # refused over HTTP: uvicorn would log an error for everyone who is
+
+    def handle_ping(self) -> None:
+        # A client that sends pings and reads nothing would fill our memory with answers. None is owed to every ping
+        # (RFC 6455, 5.5.3), and this client would not see them.
+        pong = self.conn.data_to_send()
+        if self.writable.is_set():
+            self.transport.write(b"".join(pong))
+
+    def send_receive_event_to_app(self) -> None:
+        if self.curr_msg_data_type == "text" and not self.close_sent:
+            try:
+                b"".join(self.frames).decode()
+            except UnicodeDecodeError:  # the client's fault, closed as RFC 6455, 8.1 says; uvicorn logs a traceback
+                self.frames = []
+                self.conn.send_close(1007)
+                self.handle_parser_exception()
+                return
+        super().send_receive_event_to_app()
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
         super().on_task_complete(task)
@@ -64,6 +150,16 @@ class _Sockets(WebSocketsSansIOProtocol):
             self.loop.call_later(LINGER_S, self.transport.abort)
 
 
+class _Server(uvicorn.Server):
+    """uvicorn's server, which leaves by an exception of ours where it would end the process."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().startup(sockets)
+        except SystemExit as error:  # it has logged why
+            raise ConfigError(f"cannot listen on {self.config.host}, port {self.config.port}") from error
+
+
 def make_server(app: Starlette, where: Listening, *, loop: str = "uvloop") -> uvicorn.Server:
     """A server that has not started. Raises ConfigError for what cannot be listened on, or should not be."""
     server = app.state.server
@@ -74,14 +170,14 @@ def make_server(app: Starlette, where: Listening, *, loop: str = "uvloop") -> uv
             raise ConfigError(f"{path}: no such file; allowed: a PEM file")
     if (where.certificate is None) != (where.private_key is None):
         raise ConfigError("TLS needs both a certificate and its private key")
-    return uvicorn.Server(
+    return _Server(
         uvicorn.Config(
             app,
             host=where.host,
             port=where.port,
             loop=loop,
-            http="httptools",
-            ws=_Sockets,
+            http=type("HttpConnection", (HttpConnection,), {"head_s": where.head_s}),
+            ws=WebSocketConnection,
             ws_max_size=where.max_message,
             ws_ping_interval=where.ping_s,
             ws_ping_timeout=where.ping_s,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voiceagent.core.history import ROOT, History
-from voiceagent.core.items import AudioPart, Message, TextPart, ToolCall
+from voiceagent.core.items import AudioPart, Message, TextPart, ToolCall, ToolOutput
 from voiceagent.errors import RequestError
 
 
@@ -126,3 +126,14 @@ def test_ids_stay_unique_and_the_length_bounded(limit: int, asked: list[tuple[bo
         except RequestError:
             assert history.items == before, "what is refused changes nothing"
         assert len(set(ids(history))) == len(history.items) <= limit
+
+
+def test_long_items_push_out_the_oldest() -> None:
+    history = History(characters=10)
+    for name in "abc":
+        history.add(Message(name, "user", (TextPart("1234"),)))
+    assert [item.id for item in history.items] == ["b", "c"]
+    history.add(ToolCall("d", "call", "name", "x" * 40))
+    assert [item.id for item in history.items] == ["d"], "the new one stays, whatever its length"
+    history.add(ToolOutput("e", "call", "y" * 8))
+    assert [item.id for item in history.items] == ["e"]

@@ -235,6 +235,9 @@ class Wire:
     def open(self) -> WireStream:
         return WireStream(self)
 
+    async def aclose(self) -> None:
+        pass
+
 
 class WireStream:
     def __init__(self, wire: Wire) -> None:
@@ -246,9 +249,9 @@ class WireStream:
     async def process(self, near: bytes, far: bytes) -> bytes:
         fault = self._wire.fault
         if self._closed and fault != "immortal":
-            raise EngineError("closed", stage="vad", category="unavailable")
+            raise EngineError("closed", stage="enhancer", category="unavailable")
         if (len(near) != SIZE or len(far) != SIZE) and fault != "lenient":
-            raise EngineError("wrong size", stage="vad", category="bad_input")
+            raise EngineError("wrong size", stage="enhancer", category="bad_input")
         late, self._past = self._past, near
         match fault:
             case "late":

@@ -1,4 +1,4 @@
-"""Every Request of core/peer.py, as a peer would send it at good and bad moments; what it is told, and what it is not."""
+"""Every Request of core/peer.py, as a peer would send it at good and bad moments; what it is told, and what not."""
 
 from __future__ import annotations
 
@@ -448,7 +448,7 @@ async def test_every_request_in_every_state_is_answered_or_obeyed() -> None:
                 task = asyncio.create_task(ask())
                 await peer.quiet(0.6)
                 await peer.say(0, 1.0)
-                await peer.quiet(8)
+                await peer.quiet(4, chunk_s=0.1)
                 await task
                 assert not peer.running.done(), (number, at_s)
                 await peer.asks(p.Configure(options()))

@@ -13,6 +13,9 @@ from voiceagent.core.policy import TurnPolicy
 from voiceagent.engines.scripted import ScriptedDuplex, ScriptedDuplexOptions
 from voiceagent.errors import EngineError
 from voiceagent.ports import DuplexFrame, Engines
+from voiceagent.runtime.session import Session
+from voiceagent.testing.loop import run_virtual
+from voiceagent.testing.transport import MemoryTransport
 
 NATIVE = TurnPolicy(mode="native")
 STORY = "Once upon a time there was a king who had three daughters."
@@ -27,7 +30,8 @@ def model(**how: Any) -> Engines:
 class Frames:
     """A model that says what it is told to, frame by frame: "" is silence."""
 
-    rate, frame, delay_s, context_s = 24_000, 1_920, 0.08, None
+    rate, frame, delay_s = 24_000, 1_920, 0.08
+    context_s: float | None = None
 
     def __init__(self, words: list[str], fail_at: int | None = None) -> None:
         self.words = words
@@ -150,10 +154,6 @@ async def test_what_a_peer_may_ask_of_it() -> None:
 
 
 def test_a_cascade_without_its_parts_is_refused() -> None:
-    from tests.runtime.talking import run_virtual
-    from voiceagent.runtime.session import Session
-    from voiceagent.testing.transport import MemoryTransport
-
     async def build(models: Engines) -> None:
         with pytest.raises(EngineError, match="VAD and a recogniser"):
             Session(MemoryTransport(), options(), models)

@@ -158,7 +158,7 @@ async def test_pauses_are_not_recognised() -> None:
 
 
 class CountedVad(ScriptedVad):
-    opened = closed = 0
+    opened = freed = 0
 
     def open(self) -> ScriptedVadStream:
         self.opened += 1
@@ -166,7 +166,7 @@ class CountedVad(ScriptedVad):
         close = stream.close
 
         def closing() -> None:
-            vad.closed += 1
+            vad.freed += 1
             close()
 
         stream.close = closing  # type: ignore[method-assign]
@@ -180,7 +180,7 @@ async def test_a_recogniser_without_room_refuses_the_session_and_nothing_leaks()
     with pytest.raises(Overloaded):
         Session(MemoryTransport(), options(), models)
     await asyncio.sleep(0)
-    assert (vad.opened, vad.closed) == (1, 1)
+    assert (vad.opened, vad.freed) == (1, 1)
 
 
 @virtually
@@ -188,4 +188,4 @@ async def test_a_session_frees_its_streams() -> None:
     vad, asr = CountedVad(), Watched()
     async with talk(replace(engines(), vad=vad, asr=asr)) as peer:
         await peer.say(0)
-    assert vad.closed == vad.opened == 1 and asr.open_now == 0
+    assert vad.freed == vad.opened == 1 and asr.open_now == 0

@@ -90,7 +90,8 @@ async def test_a_spoken_turn() -> None:
             "MessageEnded",
             "ReplyEnded",
         ]
-        ids = {notice.item_id for notice in (*peer.told(p.UserSpeechStarted), *peer.told(p.UserSpeechStopped))}
+        ids = {notice.item_id for notice in peer.told(p.UserSpeechStarted)}
+        ids |= {notice.item_id for notice in peer.told(p.UserSpeechStopped)}
         assert ids == {peer.told(p.InputWasCommitted)[0].item_id} == {peer.told(p.ItemAdded)[0].item.id}
         (started,), (message,) = peer.told(p.MessageStarted), peer.told(p.MessageEnded)
         assert started.previous_id == peer.told(p.ItemAdded)[0].item.id

@@ -1,13 +1,14 @@
 """The conversation's items in order. What the assistant said stands here as far as it was heard.
 
-Bounded: beyond `limit` items the oldest leave. Called by runtime/session.py only.
+Bounded: beyond `limit` items, or `characters` in all of them, the oldest leave. Called by runtime/session.py only.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import assert_never
 
-from voiceagent.core.items import AudioPart, Item, Message, Status
+from voiceagent.core.items import AudioPart, Item, Message, Status, ToolCall, ToolOutput
 from voiceagent.errors import RequestError
 
 ROOT = "root"
@@ -16,8 +17,9 @@ ROOT = "root"
 class History:
     """Items by id, in order. Raises RequestError for ids that are not there or are there already."""
 
-    def __init__(self, limit: int = 2000) -> None:
+    def __init__(self, limit: int = 2000, characters: int = 4_000_000) -> None:
         self._limit = limit
+        self._characters = characters
         self._items: list[Item] = []
 
     @property
@@ -42,9 +44,14 @@ class History:
             place = self._place(after, "previous_item_id") + 1
         self._items.insert(place, item)
         previous = self._items[place - 1].id if place else None
-        if len(self._items) > self._limit:
-            del self._items[0 if place else 1]  # the oldest but the new one
+        self._forget(item)
         return previous
+
+    def _forget(self, new: Item) -> None:
+        """The oldest items but the new one leave while there is too much."""
+        size = sum(map(_size, self._items))
+        while len(self._items) > 1 and (len(self._items) > self._limit or size > self._characters):
+            size -= _size(self._items.pop(0 if self._items[0].id != new.id else 1))
 
     def get(self, item_id: str) -> Item | None:
         """The item, or None."""
@@ -81,3 +88,16 @@ class History:
             if item.id == item_id:
                 return place
         raise RequestError(f"there is no item {item_id!r}", code="item_not_found", param=param)
+
+
+def _size(item: Item) -> int:
+    """Characters of an item's content."""
+    match item:
+        case Message():
+            return len(item.text)
+        case ToolCall():
+            return len(item.arguments)
+        case ToolOutput():
+            return len(item.output)
+        case _:
+            assert_never(item)

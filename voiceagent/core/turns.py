@@ -625,7 +625,7 @@ class TurnMachine:
 
 
 def _is_settled(evidence: overlap.Overlap, verdict: overlap.Verdict) -> bool:
-    """Whether the verdict stands; else the agent goes on, and the transcript may still hold a short "why?" or "stop"."""
+    """Whether the verdict stands; else the agent goes on, and the transcript may still hold a "why?" or "stop"."""
     if evidence.final:
         return True
     click = verdict == "noise" and evidence.voiced_s <= overlap.CLICK_S

@@ -31,7 +31,7 @@ _MARGIN = 8  # hops by which the reference leads the echo when it is moved: room
 _REACH = 38  # hops: the echo may come so much later than the reference before that is moved
 _RECENT = 100  # hops
 _DITHER = np.random.default_rng(0).integers(-1, 2, (2, 61, _HOP)).astype("<i2")  # for either side; 0.6 s of it
-_STAGE: Stage = "vad"  # the way in, until errors.Stage has a name for enhancers
+_STAGE: Stage = "enhancer"
 
 
 class WebRtcApm:

@@ -42,6 +42,8 @@ class FarEnd:
 
     def between(self, start: float, samples: int) -> bytes:
         """What sounded from `start` on: exactly `samples` samples at 16 kHz, silence where there was nothing."""
+        while self._pieces and self._pieces[0][0] < start - KEPT_S:
+            self._pieces.popleft()  # nothing new is sent that would push it out
         out = bytearray(samples * BYTES_PER_SAMPLE)
         for at, pcm in self._pieces:
             offset = round((at - start) * RATE) * BYTES_PER_SAMPLE

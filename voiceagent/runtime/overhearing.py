@@ -1,4 +1,4 @@
-"""How the microphone sounds beside what is said in it: levels, and likeness to what we are playing. For core/overlap.py.
+"""How the microphone sounds beside what is said in it: levels, and likeness to what we play. For core/overlap.py.
 
 Looked at window by window by runtime/ears.py. Costs a few microseconds a window; the echo's delay is only looked for
 while the agent is heard.

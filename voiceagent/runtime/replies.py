@@ -233,7 +233,7 @@ class Replies:
             await making.run()
 
     def _failed(self, reply: Reply, error: EngineError | Overloaded) -> None:
-        reply.failure = str(error)
+        reply.failure = _told(error)
         if reply.reply_id in self._beside:
             self._session.trace.fault("response out of band", error)
             reply.cancel()
@@ -276,6 +276,13 @@ def _unmarked(name: Mark) -> None:
 def _with(items: tuple[Item, ...], heard: str | None) -> tuple[Item, ...]:
     """The conversation, and what the user says before it is part of it."""
     return (*items, Message("", "user", (AudioPart(heard),))) if heard else items
+
+
+def _told(error: EngineError | Overloaded) -> str:
+    """What the peer may know of a failure; the error's own words, with addresses and files, are for the log."""
+    if isinstance(error, Overloaded):
+        return "the server is overloaded"
+    return f"the {error.stage} stage failed ({error.category})"
 
 
 def _outcome(reply: Reply) -> tuple[ReplyStatus, str | None]:

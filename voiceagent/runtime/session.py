@@ -27,6 +27,7 @@ from voiceagent.ports import AsrHints, Engines, Transport
 from voiceagent.runtime.asking import Asking
 from voiceagent.runtime.duplex import DuplexEars
 from voiceagent.runtime.ears import Ears
+from voiceagent.runtime.enhancing import Enhancing
 from voiceagent.runtime.graph import Graph
 from voiceagent.runtime.listening import Listening
 from voiceagent.runtime.load import Load
@@ -82,6 +83,7 @@ class Session:
         self._recognising: Recognising | None = None
         self._listening: Listening | None = None
         self._ears: Ears | DuplexEars
+        self._enhancing: Enhancing | None = None
         if engines.duplex is not None:
             self._ears = DuplexEars(self, engines.duplex)
         else:
@@ -97,7 +99,7 @@ class Session:
             self.post,
             lambda: recognising.stream,
             self.machine,
-            Overhearing(self.replies.playout.far, lambda at: at - self.clock.ahead),
+            Overhearing(self.replies.playout.far, self._wall),
             threshold=self.options.vad_threshold,
             padding_s=self.options.prefix_padding_s,
             recent_s=turn.wants_s if turn else 0.0,
@@ -110,7 +112,13 @@ class Session:
             undo.pop_all()
         self._recognising = recognising
         self._tune(ears)
+        if self.engines.enhancer is not None:
+            self._enhancing = Enhancing(self.engines.enhancer, ears, self.replies.playout.far, self._wall)
         return ears
+
+    def _wall(self, at: float) -> float:
+        """The loop's time of a session time."""
+        return at - self.clock.ahead
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -134,6 +142,8 @@ class Session:
                 self._timer.cancel()
             self.replies.close()
             self._ears.close()
+            if self._enhancing is not None:
+                self._enhancing.close()
             if self._recognising is not None:
                 self._recognising.close()
             self.trace.closed()
@@ -144,7 +154,7 @@ class Session:
         self.tell(p.SessionOpened(self.id, self.options))
         self._listening = listening = Listening(
             self._transport,
-            self._ears,
+            self._enhancing or self._ears,
             self.clock,
             self._asking.ask,
             self._heard,

@@ -9,6 +9,8 @@ import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from voiceagent.audio.resample import Resampler
 from voiceagent.core import peer as p
 from voiceagent.core.frames import BYTES_PER_SAMPLE
@@ -23,18 +25,21 @@ def read(path: Path) -> bytes:
     """A recording's first channel as int16 PCM at 16 kHz. Raises ConfigError for what is no recording."""
     import soundfile
 
+    if not path.is_file():
+        raise ConfigError(f"{path}: there is no such file")
     try:
         with soundfile.SoundFile(path) as file:
             if file.frames > MAX_S * file.samplerate:
                 raise ConfigError(f"{path}: longer than {MAX_S:.0f} s")
-            samples = file.read(dtype="int16", always_2d=True)
-            rate = file.samplerate
-    except (OSError, soundfile.SoundFileError) as error:
+            # As float: libsndfile does not scale when it reads a float file as integers.
+            samples = file.read(dtype="float32", always_2d=True)[:, 0]
+            resampler = Resampler(file.samplerate, RATE)
+    except (OSError, soundfile.SoundFileError, ValueError) as error:
         raise ConfigError(f"{path}: not a recording that can be read: {error}") from error
     if not len(samples):
         raise ConfigError(f"{path}: the recording is empty")
-    resampler = Resampler(rate, RATE)
-    return resampler.push(samples[:, 0].tobytes()) + resampler.flush()
+    scaled = np.clip(np.rint(np.clip(np.nan_to_num(samples), -1, 1) * 32768), None, 32767).astype("<i2")
+    return resampler.push(scaled.tobytes()) + resampler.flush()
 
 
 def write(path: Path, pcm: bytes, rate: int) -> None:
@@ -42,7 +47,7 @@ def write(path: Path, pcm: bytes, rate: int) -> None:
     import wave
 
     try:
-        with wave.open(str(path), "wb") as file:
+        with path.open("wb") as raw, wave.open(raw, "wb") as file:
             file.setnchannels(1)
             file.setsampwidth(BYTES_PER_SAMPLE)
             file.setframerate(rate)
@@ -53,7 +58,10 @@ def write(path: Path, pcm: bytes, rate: int) -> None:
 
 @dataclass
 class FileTransport:
-    """Fits ports.Transport. Leaves when the agent has answered everything, or `patience_s` after the recording."""
+    """Fits ports.Transport. Leaves when the agent has answered everything, or `patience_s` after the recording.
+
+    One that never ends an answer is left after `patience_s` without any sound of it.
+    """
 
     pcm: bytes
     patience_s: float = 10.0
@@ -68,7 +76,9 @@ class FileTransport:
     first_sound: float | None = None  # loop time
     _began: float | None = None
     _open: int = 0  # replies under way
-    _answered: float | None = None
+    _answered: float | None = None  # when that answer was heard to its end, in seconds sent
+    _owed: bool = False  # something was said, and no answer to it has begun
+    _progress: float = 0.0  # when the agent last said anything, in seconds sent
 
     @property
     def duration_s(self) -> float:
@@ -91,25 +101,31 @@ class FileTransport:
         return p.AppendAudio(self.pcm[offset : offset + size].ljust(size, b"\0"), RATE)
 
     def _over(self) -> bool:
-        after = self.sent_s - self.duration_s
-        if after < 0 or self._open:
+        if self.sent_s < self.duration_s:
             return False
-        if self._answered is not None:
+        if self._answered is not None and not self._open and not self._owed:
             return self.sent_s >= self._answered
-        return after >= self.patience_s
+        return self.sent_s >= max(self.duration_s, self._progress) + self.patience_s
 
     def tell(self, notice: p.Notice) -> None:
         """Keep what matters."""
         match notice:
+            case p.UserSpeechStarted():
+                self._owed = True
+            case p.InputWasCleared():
+                self._owed = False
             case p.TranscriptDone():
                 self.heard.append(notice.text)
             case p.TranscriptFailed() | p.RequestFailed():
                 self.faults.append(notice.message)
             case p.ReplyCreated():
                 self._open += 1
+                self._owed = False
+                self._progress = self.sent_s
             case p.MessageAudio():
                 if self.first_sound is None:
                     self.first_sound = asyncio.get_running_loop().time()
+                self._progress = self.sent_s
                 self.rate = notice.rate
                 self.reply += notice.pcm
             case p.MessageEnded():

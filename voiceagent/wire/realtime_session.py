@@ -190,16 +190,16 @@ def _with_transcription(view: SessionView, asked: Fields | None, ground: Ground)
             raise RequestError("A transcription session transcribes.", param="session.audio.input.transcription")
         return replace(view, transcription=None), replace(view.options, transcribe=False)
     model, language, prompt = asked.text("model"), asked.text("language"), asked.text("prompt")
-    shown = {**(view.transcription or {"model": ground.recogniser}), **asked.raw()}
+    # Only what was sent, without nulls: one SDK refuses keys that it does not know, another refuses nulls.
+    sent = {key: value for key, value in asked.raw().items() if value is not None}
+    was = view.transcription or {"model": ground.recogniser}
     options = replace(
         view.options,
         transcribe=True,
         language=view.options.language if language is None else language or None,
         vocabulary=view.options.vocabulary if prompt is None else prompt,
     )
-    # Only what was sent, without nulls: one SDK refuses keys that it does not know, another refuses nulls.
-    transcription = {key: value for key, value in shown.items() if value is not None}
-    return replace(view, transcription={**transcription, "model": model or transcription["model"]}), options
+    return replace(view, transcription={**was, **sent, "model": model or was["model"]}), options
 
 
 def _with_output(view: SessionView, spoken: Fields, ground: Ground) -> SessionView:
