@@ -342,7 +342,7 @@ async def test_one_whose_model_fails() -> None:
     async with talk(engines([], [STORY, "Fine."], llm={"fail_on": (0,)})) as peer:
         await peer.asks(beside(output="text"))
         ended = await peer.until(p.ReplyEnded)
-        assert ended.status == "failed" and ended.reason == "scripted failure of request 0"
+        assert ended.status == "failed" and ended.reason == "the llm stage failed (internal)"
         assert not peer.session.machine.busy and len(peer.story.faults) == 1
         await peer.asks(beside(output="text"))
         assert (await peer.until(p.ReplyEnded, 2)).status == "completed"
@@ -461,7 +461,7 @@ async def test_a_voice_that_breaks_in_the_middle() -> None:
     async with talk(models) as peer:
         await peer.say(0)
         ended = await peer.until(p.ReplyEnded)
-        assert (ended.status, ended.reason) == ("failed", "the voice broke")
+        assert (ended.status, ended.reason) == ("failed", "the tts stage failed (internal)")
         heard = peer.heard[1].removeprefix("assistant: ")
         assert STORY.startswith(heard) and 2 <= len(heard.split()) <= 6, "what was heard stays"
         assert peer.told(p.MessageEnded)[0].item.text == heard
@@ -489,7 +489,11 @@ async def test_a_model_that_breaks_in_the_middle_of_its_answer() -> None:
         await peer.say(0)
         await peer.until(p.ReplyEnded, 2)
         failed, apology = peer.told(p.ReplyEnded)
-        assert (failed.status, failed.reason, apology.status) == ("failed", "the server is gone", "completed")
+        assert (failed.status, failed.reason, apology.status) == (
+            "failed",
+            "the llm stage failed (unavailable)",
+            "completed",
+        )
         heard = peer.heard[1].removeprefix("assistant: ")
         assert "Once upon a time there was a king. ".startswith(heard) and len(heard.split()) >= 3
         assert peer.heard[2] == f"assistant: {TurnPolicy().apology}"

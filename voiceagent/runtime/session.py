@@ -16,7 +16,7 @@ from voiceagent.core import events as e
 from voiceagent.core import peer as p
 from voiceagent.core.budget import Budget, Mark, TurnAccount
 from voiceagent.core.echo import repeats
-from voiceagent.core.floors import Pausing, Speaking, Thinking, Waiting
+from voiceagent.core.floors import Pausing, Quiet, Speaking, Thinking, Waiting
 from voiceagent.core.history import History
 from voiceagent.core.items import AudioPart, Item, Message
 from voiceagent.core.peer import SessionOptions
@@ -334,10 +334,12 @@ class Session:
         if turn is None or not isinstance(self._ears, Ears):
             return
         pcm = self._ears.recent(turn.wants_s) if turn.wants_s else b""
+        user = self.machine.user
+        text = "" if isinstance(user, Quiet) else user.partial or ""
 
         async def ask() -> None:
             try:
-                score = await turn.score(pcm, "", self.history.items)
+                score = await turn.score(pcm, text, self.history.items)
                 self.post(e.TurnScored(command.utterance, command.pause, score.probability))
             except (EngineError, Overloaded) as error:
                 self.trace.fault("turn detector", error)
