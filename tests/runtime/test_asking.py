@@ -454,3 +454,32 @@ async def test_every_request_in_every_state_is_answered_or_obeyed() -> None:
                 await peer.asks(p.Configure(options()))
                 await peer.say(0, 1.0)
                 await peer.until(p.ReplyCreated, len(peer.told(p.ReplyCreated)) + 1)
+
+
+@virtually
+async def test_a_reply_cancelled_before_its_transcript_is_told_of() -> None:
+    models = engines(["What time is it?"], ["It is noon."], asr={"final_delay_s": 1.0})
+    async with talk(models, options(TurnPolicy(mode="manual"))) as peer:
+        await peer.say(0)
+        await peer.asks(p.CommitInput(), p.CreateReply(request_id="mine"), p.CancelActiveReply())
+        await peer.quiet(2)
+    (failed,) = peer.told(p.RequestFailed)
+    assert (failed.code, failed.request_id) == ("response_cancelled", "mine")
+    assert not peer.told(p.ReplyCreated)
+
+
+@virtually
+async def test_a_reply_that_must_finish_is_not_interrupted() -> None:
+    models = engines(
+        ["Tell me a story.", "Stop, stop it now."], ["This call is recorded for training, as you know.", "Fine."]
+    )
+    async with talk(models, options(TurnPolicy(create_reply=False))) as peer:
+        await peer.say(0)
+        await peer.until(p.TranscriptDone)
+        await peer.asks(p.CreateReply(p.ReplySpec(metadata={"must_finish": "true"})))
+        await peer.until(p.MessageAudio)
+        await peer.say(1)
+        await peer.quiet(4)
+    (ended,) = peer.told(p.ReplyEnded)
+    assert ended.status == "completed"
+    assert peer.heard[1] == "assistant: This call is recorded for training, as you know."

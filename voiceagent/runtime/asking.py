@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, assert_never
 
 from voiceagent.core import events as e
 from voiceagent.core import peer as p
+from voiceagent.core.floors import Waiting
 from voiceagent.core.items import Item
 from voiceagent.errors import RequestError
 
 if TYPE_CHECKING:
     from voiceagent.runtime.session import Session
 
+MUST_FINISH = "must_finish"  # metadata of a response that nobody may interrupt: {"must_finish": "true"}
 LEAST_COMMIT_S = 0.1  # OpenAI Realtime: a commit needs 100 ms of audio
 
 
@@ -24,6 +26,7 @@ class Asking:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._wanted_by: str | None = None  # the request for the reply that waits for a transcript
 
     def ask(self, request: p.Request) -> None:
         """Do it or tell the peer why not. Never raises for what a peer can send."""
@@ -58,7 +61,7 @@ class Asking:
                 session.history.delete(request.item_id)
                 session.tell(p.ItemDeleted(request.item_id))
             case p.CreateReply():
-                self._reply(request.spec)
+                self._reply(request.spec, request.request_id)
             case p.CancelActiveReply():
                 self._cancel(request.reply_id)
             case p.ClearOutput():
@@ -91,7 +94,7 @@ class Asking:
         named = item if item.id else replace(item, id=session.new_id("item"))
         session.tell(p.ItemAdded(named, session.history.add(named, after)))
 
-    def _reply(self, spec: p.ReplySpec) -> None:
+    def _reply(self, spec: p.ReplySpec, request_id: str | None) -> None:
         session = self._session
         for item in spec.input or ():
             if isinstance(item, str):
@@ -105,7 +108,8 @@ class Asking:
             )
         else:
             session.replies.want(spec)
-            session.post(e.ReplyRequested())
+            self._wanted_by = request_id
+            session.post(e.ReplyRequested((spec.metadata or {}).get(MUST_FINISH) == "true"))
 
     def _cancel(self, reply_id: str | None) -> None:
         session = self._session
@@ -114,4 +118,8 @@ class Asking:
         active = session.replies.active_id()
         if not session.machine.busy or (reply_id is not None and reply_id != active):
             raise RequestError("Cancellation failed: no active response found", code="response_cancel_not_active")
+        if isinstance(session.machine.agent, Waiting):  # it would end untold: it has not even been created
+            session.replies.want(p.ReplySpec())
+            message = "the response was cancelled before it could begin"
+            session.tell(p.RequestFailed("response_cancelled", message, request_id=self._wanted_by))
         session.post(e.CancelRequested())
