@@ -104,7 +104,7 @@ def _check(options: argparse.Namespace) -> None:
     if options.runs < 1 or options.parallel < 1 or options.seed < 0:
         raise ConfigError("--runs and --parallel must be at least 1, --seed at least 0")
     if options.out and not plots.available():
-        raise ConfigError("--out draws pictures, which need matplotlib: pip install 'voiceagent[bench]'")
+        raise ConfigError("--out draws pictures, which need matplotlib: pip install matplotlib")
 
 
 def _scenarios(options: argparse.Namespace) -> list[Scenario]:

@@ -36,7 +36,7 @@ def _figure(width: float, height: float, rows: int = 1) -> Any:
     try:
         from matplotlib.figure import Figure  # type: ignore[import-not-found,unused-ignore]
     except ImportError as error:
-        raise ConfigError("pictures need matplotlib: pip install 'voiceagent[bench]'") from error
+        raise ConfigError("pictures need matplotlib: pip install matplotlib") from error
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, 1, sharex=rows > 1)
 

@@ -11,7 +11,7 @@ from voiceagent.core.events import SpeechStarted, SpeechStopped
 HYSTERESIS = 0.15  # voice stays on down to threshold - 0.15, as in Silero's reference iterator
 LEAST = 0.01  # ... and below this it ends, however low the threshold
 ONSET_S = 0.06
-OFFSET_S = 0.12
+OFFSET_S = 0.09  # three windows of Silero: whether it is the end is not decided here
 
 
 class VoiceGate:

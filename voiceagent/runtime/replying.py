@@ -23,6 +23,7 @@ from voiceagent.runtime.channel import Channel, ChannelClosed
 
 AHEAD_S = 20.0  # how much speech may be made before it is played; beyond it the LLM and the TTS wait
 TEXT_CHUNKS = 8
+FIRST_CHARS = 16  # three or four words: each word more costs 15 ms of a small model and 10 ms of the voice
 _CUT = {"length": "max_output_tokens", "content_filter": "content_filter"}  # reasons of an end before the end
 
 
@@ -156,7 +157,7 @@ class Replying:
             await asyncio.gather(writing, return_exceptions=True)
 
     async def _write(self, chunks: Channel[str]) -> None:
-        segmenter = Segmenter()
+        segmenter = Segmenter(first_chars=FIRST_CHARS, language=self._voice.language or "en")
         try:
             async for text in self._words():
                 for chunk in segmenter.push(text):
