@@ -87,7 +87,7 @@ format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.test
-	@set -e; for name in latency recognition capacity duplex; do \
+	@set -e; for name in latency capacity asr duplex; do \
 		if [ -f benchmarks/$$name.py ]; then echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(ARGS); fi; \
 	done
 

@@ -72,13 +72,18 @@ ANY_POLICY = st.builds(
 # --- the hostile world: any fact, any number, at any time -------------------------------------------------------------
 
 NUMBERS = st.integers(-1, 6)
+QUIETER_DB = st.sampled_from((0.0, 5.0, 12.0, 30.0))
+LIKENESS = st.sampled_from((0.0, 0.3, 0.7, 1.0))
 AGO = st.sampled_from((0.0, 0.1, 0.5, 3.0, -0.2))
 HOSTILE = st.one_of(
     st.just(e.SessionStarted()),
     st.builds(e.PolicyChanged, ANY_POLICY),
     st.sampled_from((e.SpeechStarted, e.SpeechStopped)),
-    st.builds(e.PartialTranscript, NUMBERS, st.sampled_from(TEXTS)),
-    st.builds(e.FinalTranscript, NUMBERS, NUMBERS, st.sampled_from(TEXTS)),
+    st.sampled_from((e.SpeechSuspected(), e.SpeechDismissed())),
+    st.builds(e.OverlapHeard, QUIETER_DB, LIKENESS),
+    st.builds(e.LoadChanged, st.booleans()),
+    st.builds(e.PartialTranscript, NUMBERS, st.sampled_from(TEXTS), LIKENESS, st.booleans()),
+    st.builds(e.FinalTranscript, NUMBERS, NUMBERS, st.sampled_from(TEXTS), LIKENESS, st.booleans()),
     st.builds(e.RecognitionFailed, NUMBERS, NUMBERS),
     st.builds(e.TurnScored, NUMBERS, NUMBERS, st.floats(0, 1)),
     st.sampled_from((e.InputCommitted(), e.InputCleared(), e.ReplyRequested(), e.CancelRequested())),
@@ -142,6 +147,10 @@ def moves(*, with_peer: bool) -> st.SearchStrategy[list[Move]]:
         st.tuples(st.just("final"), st.sampled_from(TEXTS)),
         st.tuples(st.just("second final"), st.sampled_from((*TEXTS, None))),
         st.tuples(st.just("final"), st.none()),
+        st.tuples(st.just("faint voice"), QUIETER_DB),
+        st.tuples(st.just("overheard"), st.tuples(QUIETER_DB, LIKENESS)),
+        st.tuples(st.just("suspect"), st.booleans()),
+        st.tuples(st.just("load"), st.booleans()),
         st.tuples(st.just("score"), st.sampled_from((0.05, 0.5, 0.97))),
         st.tuples(st.just("play"), st.just("start")),
         st.tuples(st.just("play"), st.sampled_from(("starve", "feed", "finish"))),
@@ -178,6 +187,14 @@ def act(world: World, move: Move) -> None:
             world.wait(seconds)
         case ("voice", float() as ago_s):
             world.voice(ago_s)
+        case ("faint voice", float() as quieter_db):
+            world.voice(quieter_db=quieter_db)
+        case ("overheard", (float() as quieter_db, float() as echo)):
+            world.overheard(quieter_db, echo)
+        case ("suspect", bool() as dismiss):
+            world.suspect(dismiss=dismiss)
+        case ("load", bool() as busy):
+            world.post(e.LoadChanged(busy))
         case ("partial", str() as text):
             world.partial(text)
         case ("final", (str() | None) as text):

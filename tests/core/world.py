@@ -42,6 +42,7 @@ class Invariants:
     draft: int | None = None
     floor: int | None = None
     held: bool = False
+    ducked: int | None = None
     ended: bool = False
 
     def __post_init__(self) -> None:
@@ -81,12 +82,16 @@ class Invariants:
                 self._reply(command)
             case e.HoldPlayout():
                 assert command.reply == self.floor and not self.held
-                self.held = True
+                self.held, self.ducked = True, None
             case e.ResumePlayout():
                 assert command.reply == self.floor and self.held
                 self.held = False
-            case e.DuckPlayout() | e.UnduckPlayout():
-                assert command.reply == self.floor and not self.held
+            case e.DuckPlayout():
+                assert command.reply == self.floor != self.ducked and not self.held
+                self.ducked = command.reply
+            case e.UnduckPlayout():
+                assert command.reply == self.floor == self.ducked and not self.held
+                self.ducked = None
             case e.FlushPlayout() | e.TruncateHistory():
                 assert command.reply in self.cancelled
             case e.AnnounceIdle():
@@ -235,7 +240,7 @@ class World(Invariants):
 
     # --- the microphone -------------------------------------------------------------------------------------------
 
-    def voice(self, ago_s: float = 0.0) -> None:
+    def voice(self, ago_s: float = 0.0, quieter_db: float = 0.0) -> None:
         """The gate flips (in manual mode it only ever opens an utterance)."""
         if self.machine.policy.mode == "manual":
             if self.machine.open_utterance is None:
@@ -243,7 +248,19 @@ class World(Invariants):
             return
         self.voiced = not self.voiced
         at = self.now - ago_s
-        self.post(e.SpeechStarted(at) if self.voiced else e.SpeechStopped(at))
+        self.post(e.SpeechStarted(at, quieter_db) if self.voiced else e.SpeechStopped(at))
+
+    def suspect(self, *, dismiss: bool) -> None:
+        """A window that may be voice, and then was none or is not known yet."""
+        if not self.voiced and self.machine.live is not None:
+            self.post(e.SpeechSuspected())
+            if dismiss:
+                self.post(e.SpeechDismissed())
+
+    def overheard(self, quieter_db: float, echo: float) -> None:
+        """How the voice over the agent sounds by now."""
+        if self.machine.overlapping:
+            self.post(e.OverlapHeard(quieter_db, echo))
 
     def partial(self, text: str) -> None:
         utterance = self.machine.open_utterance

@@ -1,11 +1,11 @@
-"""Sound as int16 little-endian mono bytes: level, gain, fades, silence, and the way to numpy and back.
+"""Sound as int16 little-endian mono bytes: levels, ramps, and the way to numpy and back.
 
-Called by engines, transports and wire. A trailing odd byte is half a sample of a broken stream: it is dropped.
+Called by engines, runtime and wire. A trailing odd byte is half a sample of a broken stream: it is dropped.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,11 +30,6 @@ def int16(samples: npt.NDArray[np.floating[Any]]) -> bytes:
     return bytes(np.clip(scaled, -32768, 32767).astype("<i2").data)
 
 
-def silence(seconds: float, rate: int) -> bytes:
-    """That much digital silence, to the nearest sample; none for a negative time."""
-    return bytes(2 * max(0, round(seconds * rate)))
-
-
 def level_dbfs(pcm: bytes) -> float:
     """RMS level in dB relative to full scale (a full-scale square wave is 0, a sine -3); SILENCE_DBFS for nothing."""
     samples = float32(pcm)
@@ -42,29 +37,7 @@ def level_dbfs(pcm: bytes) -> float:
     return max(SILENCE_DBFS, 10.0 * float(np.log10(power))) if power else SILENCE_DBFS
 
 
-def gain(pcm: bytes, db: float) -> bytes:
-    """Louder (db > 0) or softer, clipped at full scale."""
-    return int16(float32(pcm) * 10.0 ** (db / 20.0))
-
-
 def ramp(pcm: bytes, start: float, end: float) -> bytes:
     """Amplitude moved in a straight line from `start` to `end` (1.0 is as it was)."""
     samples = float32(pcm)
     return int16(samples * np.linspace(start, end, samples.size, dtype=np.float32))
-
-
-def fade(pcm: bytes, rate: int, seconds: float, direction: Literal["in", "out"]) -> bytes:
-    """Raised-cosine fade over the first ("in") or last ("out") `seconds`; a shorter `pcm` is faded as a whole.
-
-    It removes the click where sound is cut or resumed; 5 ms is enough for speech.
-    """
-    samples = float32(pcm)
-    length = min(samples.size, round(seconds * rate))
-    if length <= 0:
-        return whole(pcm)
-    ramp = (0.5 - 0.5 * np.cos(np.pi * (np.arange(length) + 0.5) / length)).astype(np.float32)
-    if direction == "in":
-        samples[:length] *= ramp
-    else:
-        samples[-length:] *= ramp[::-1]
-    return int16(samples)

@@ -470,17 +470,17 @@ class TurnMachine(TurnState):
         ]
 
     def _agent_overdue(self, now: float) -> list[Command]:
-        match self.agent:
+        agent = self.agent
+        assert not isinstance(agent, Idle)  # it has no deadlines
+        match agent:
             case Speaking(ducked_since=since) if since is not None and now >= since + DUCK_LIMIT_S:
                 return self._side.unduck()
             case Thinking(reply=reply) | Speaking(reply=reply):
                 return self._reply_failed(reply, "timeout", now)
-            case Waiting() as agent:
+            case Waiting():
                 return self._waited(agent, now)
-            case Idle():
-                return []
             case _:
-                assert_never(self.agent)
+                assert_never(agent)
 
 
 def _is_settled(evidence: overlap.Overlap, verdict: overlap.Verdict) -> bool:
