@@ -103,7 +103,7 @@ def test_a_faint_or_echoing_onset_ducks_instead_of_holding(quieter_db: float, ec
 
 def test_an_onset_only_a_little_softer_holds() -> None:
     turns = speaking()
-    assert turns.step(e.SpeechStarted(4.0, 11.9, 0.74), 4.1)[-1] == e.HoldPlayout(1)
+    assert turns.step(e.SpeechStarted(4.0, 9.9, 0.74), 4.1)[-1] == e.HoldPlayout(1)
 
 
 def test_background_is_dropped_when_it_stops() -> None:

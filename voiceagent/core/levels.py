@@ -12,6 +12,7 @@ from dataclasses import dataclass
 SILENCE_DB = -96.0  # int16 has no quieter sound than this
 _FALL, _RISE = 0.3, 0.01  # a window of 32 ms moves the floor by this share of the difference
 _LOUDER, _SOFTER = 0.3, 0.02
+_SYLLABLE_DB = 10.0  # what is so much softer than a loud syllable is between syllables, and says nothing
 _ENOUGH = 30  # voiced windows (about a second) before the user's level means anything
 
 
@@ -33,7 +34,8 @@ class Levels:
         self._voiced += 1
         if self._voiced == 1:
             self._voice_db = level_db
-        self._voice_db += (level_db - self._voice_db) * (_LOUDER if level_db > self._voice_db else _SOFTER)
+        if level_db > self._voice_db - _SYLLABLE_DB:
+            self._voice_db += (level_db - self._voice_db) * (_LOUDER if level_db > self._voice_db else _SOFTER)
 
     @property
     def voice_db(self) -> float | None:

@@ -22,7 +22,7 @@ REPEATS = 0.6  # share of the words that the agent is saying itself
 VERBATIM = 0.8  # ... from which several words are an echo, whatever the sound: nobody repeats so much meanwhile
 TRUSTED_S = 0.4  # recognisers hear "and I'm" in the first half of "mm-hmm"
 CLICK_S = 0.15  # no word is shorter: what is over by then is not even transcribed
-BACKGROUND_DB = 12.0  # so far below the user's usual level somebody else speaks, or a loudspeaker
+BACKGROUND_DB = 10.0  # so far below the user's usual level somebody else speaks, or a loudspeaker
 
 
 @dataclass(slots=True)
