@@ -103,7 +103,7 @@ async def test_a_final_that_fails_says_so() -> None:
 @virtually
 async def test_a_final_that_fails_falls_back_on_what_was_heard_so_far() -> None:
     async with talk(engines(TWO, asr={"fail_on": (0,)})) as peer:
-        await peer.say(0, 1.2)
+        await peer.say(0, 1.5)
         await peer.until(p.ReplyEnded)
         assert peer.heard[0] == "user: What time is it?"
 

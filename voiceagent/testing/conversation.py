@@ -85,7 +85,7 @@ def _short(fact: Event | Command) -> str:
         value = getattr(fact, field.name)
         if field.name in ("at", "policy") or (value == field.default and value is not None) or value is None:
             continue
-        shown.append(repr(value) if isinstance(value, str) else str(value))
+        shown.append(repr(value) if isinstance(value, str) else str(round(value, 2) if type(value) is float else value))
     return f"{type(fact).__name__}({', '.join(shown)})" if shown else type(fact).__name__
 
 
