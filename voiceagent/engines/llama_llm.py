@@ -38,8 +38,8 @@ class LlamaOptions:
     """What agent.toml may set.
 
     Threads: two where there are two cores, which halves the time of a token. ggml's threads meet at a barrier for every
-    operation; left to spin there as long as they like, two of them fall to 14 tokens a second as soon as anything else
-    wants a core (one thread: 47, two on idle cores: 87). With `spins` bounded they keep 31 then, and lose nothing else.
+    operation; left to spin there as long as they like, they crawl as soon as anything else wants a core. With `spins`
+    bounded they lose less then, and nothing on idle cores. For many sessions on few cores, one thread is the better.
     Sampling: greedy, with a penalty (DRY) on repeating whole phrases; a penalty on single words makes a small model
     avoid the very words of the question.
     """

@@ -52,11 +52,6 @@ class Playout:
         """Who is live may have changed."""
         self._changed.set()
 
-    def played(self, reply: Reply) -> int:
-        """Samples of this reply the peer has played by now, as far as can be known."""
-        pacer = self._pacers.get(reply.number)
-        return 0 if pacer is None else pacer.played(self._loop.time())
-
     def most(self, reply: Reply) -> int:
         """Samples of this reply that ever left: the peer cannot have played more."""
         pacer = self._pacers.get(reply.number)

@@ -14,7 +14,7 @@ from typing import assert_never
 
 from voiceagent.core import events as e
 from voiceagent.core import peer as p
-from voiceagent.core.budget import Budget, Mark, TurnAccount
+from voiceagent.core.budget import Mark, TurnAccount
 from voiceagent.core.echo import repeats
 from voiceagent.core.floors import Pausing, Quiet, Speaking, Thinking, Waiting
 from voiceagent.core.history import History
@@ -56,7 +56,6 @@ class Session:
         engines: Engines,
         *,
         trace: Trace | None = None,
-        budget: Budget | None = None,
         load: Load | None = None,
         new_id: Callable[[str], str] = random_id,
     ) -> None:
@@ -66,7 +65,6 @@ class Session:
         self.new_id = new_id
         self.tell = transport.tell
         self.trace = trace or Trace()
-        self.budget = budget or Budget()
         self.load = load or Load()
         self.machine = TurnMachine(options.policy, options.language)
         self.history = History()
