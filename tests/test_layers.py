@@ -53,21 +53,21 @@ LAYERS: dict[str, set[str]] = {
 # config_reader.py and the like are one room with config.py; the same goes for cli_*.py and app_*.py. The room "server"
 # is everything between a port and a conversation.
 SPREAD = ("config", "cli", "app")
-SERVER = ("admission", "auth", "serving", "server")
+SERVER = ("admission", "auth", "calls", "metrics", "page", "rtvi_routes", "server", "serving", "stream_route", "telemetry")
 
 # Optional packages: each in one file of engines/, and only inside functions.
 OPTIONAL = {"ctranslate2", "faster_whisper", "google", "onnx", "onnxruntime", "piper", "pywebrtc_audio", "tokenizers"}
-OPTIONAL |= {"xllamacpp"}
-# The exception: Silero, Smart Turn and Piper all run on ONNX Runtime; each makes its own session.
-HOMES = {"onnxruntime": 3}
+OPTIONAL |= {"aioice", "aiortc", "av", "opentelemetry", "pylibsrtp", "xllamacpp"}
+# The exceptions: Silero, Smart Turn and Piper all run on ONNX Runtime, each in its own session; WebRTC is a few files.
+HOMES = {"onnxruntime": 3, "aiortc": 4, "aioice": 2, "av": 2}
 
 # Third-party packages a room may import.
 EDGES: dict[str, set[str]] = {
     "audio": {"numpy", "soxr"},
     "engines": {"httpx", "numpy", "soxr", *OPTIONAL},
-    "transports": {"numpy", "soundfile", "starlette", "uvicorn", "websockets"},
-    "wire": {"msgspec"},
-    "server": {"msgspec", "starlette", "uvicorn", "uvloop"},
+    "transports": {"aioice", "aiortc", "av", "numpy", "pylibsrtp", "soundfile", "starlette", "uvicorn", "websockets"},
+    "wire": {"google", "msgspec"},
+    "server": {"msgspec", "opentelemetry", "prometheus_client", "starlette", "uvicorn", "uvloop"},
     "cli": {"numpy", "rich", "uvicorn", "uvloop"},
     "testing": {"numpy", "pytest"},
     "bench": {"matplotlib", "numpy", "rich", "soundfile", "websockets"},
