@@ -22,6 +22,7 @@ from voiceagent.errors import ConfigError, EngineError, TransportError
 from voiceagent.testing.transport import MemoryTransport
 
 CASCADE = "\n".join(f'[{kind}]\nengine = "scripted"' for kind in ("vad", "asr", "llm", "tts"))
+CASCADE += '\n[turn_detector]\nengine = ""'
 
 
 def config(text: str, tmp_path: Path, environ: Mapping[str, str] | None = None) -> Config:
@@ -32,8 +33,9 @@ def config(text: str, tmp_path: Path, environ: Mapping[str, str] | None = None) 
 
 def test_building_imports_nothing_heavy_and_loads_nothing(tmp_path: Path) -> None:
     built = build(config("", tmp_path))
-    assert list(built) == ["vad", "asr", "llm", "tts"]
-    assert [type(engine).__name__ for engine in built.values()] == ["SileroVad", "WhisperAsr", "LlamaLlm", "PiperTts"]
+    assert list(built) == ["vad", "asr", "llm", "tts", "turn"]
+    names = [type(engine).__name__ for engine in built.values()]
+    assert names == ["SileroVad", "WhisperAsr", "LlamaLlm", "PiperTts", "LlamaTurn"]
 
 
 def test_options_reach_their_engines(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ from voiceagent.engines import scripted as s
 from voiceagent.transports.file import write
 
 SCRIPTED = """
+[turn_detector]
+engine = ""
 [vad]
 engine = "scripted"
 [asr]

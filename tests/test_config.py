@@ -91,6 +91,7 @@ def test_defaults_need_no_file() -> None:
         "asr": "whisper",
         "llm": "llama",
         "tts": "piper",
+        "turn": "llama",
     }
     assert found.turn == TurnPolicy()
 

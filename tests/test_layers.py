@@ -53,13 +53,28 @@ LAYERS: dict[str, set[str]] = {
 # config_reader.py and the like are one room with config.py; the same goes for cli_*.py and app_*.py. The room "server"
 # is everything between a port and a conversation.
 SPREAD = ("config", "cli", "app")
-SERVER = ("admission", "auth", "calls", "metrics", "page", "rtvi_routes", "server", "serving", "stream_route", "telemetry")
+SERVER = (
+    "admission",
+    "auth",
+    "calls",
+    "metrics",
+    "page",
+    "resuming",
+    "rtvi_calls",
+    "rtvi_front",
+    "rtvi_routes",
+    "server",
+    "serving",
+    "stream_route",
+    "telemetry",
+    "workers",
+)
 
 # Optional packages: each in one file of engines/, and only inside functions.
 OPTIONAL = {"ctranslate2", "faster_whisper", "google", "onnx", "onnxruntime", "piper", "pywebrtc_audio", "tokenizers"}
 OPTIONAL |= {"aioice", "aiortc", "av", "opentelemetry", "pylibsrtp", "xllamacpp"}
 # The exceptions: Silero, Smart Turn and Piper all run on ONNX Runtime, each in its own session; WebRTC is a few files.
-HOMES = {"onnxruntime": 3, "aiortc": 4, "aioice": 2, "av": 2}
+HOMES = {"onnxruntime": 3, "google": 2, "aiortc": 4, "aioice": 2, "av": 2}
 
 # Third-party packages a room may import.
 EDGES: dict[str, set[str]] = {

@@ -46,6 +46,7 @@ class KeyRing:
         self._keys = tuple(_hash(key) for key in keys)
         self._secrets: dict[bytes, _Secret] = {}
         self._max_secrets = max_secrets
+        self.tag = ""  # of the process, where several serve (workers.py)
         self._clock = clock
 
     def __repr__(self) -> str:
@@ -75,7 +76,7 @@ class KeyRing:
             del self._secrets[digest]
         if len(self._secrets) >= self._max_secrets:
             raise Overloaded(f"{self._max_secrets} client secrets are alive", retry_after_s=60.0)
-        value = SECRET_PREFIX + secrets.token_urlsafe(32)
+        value = SECRET_PREFIX + self.tag + secrets.token_urlsafe(32)
         self._secrets[_hash(value)] = _Secret(now + seconds, session)
         return value, int(now + seconds)
 

@@ -76,6 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", help="address to listen on (default: HOST, agent.toml, 127.0.0.1)")
     serve.add_argument("--port", type=_port, help="port to listen on (default: PORT, agent.toml, 8080)")
     serve.add_argument("--insecure", action="store_true", help="let others connect without a key (they can use it all)")
+    serve.add_argument("--workers", type=int, metavar="N", help="processes that serve (default: agent.toml, 1)")
+    serve.add_argument("--worker", type=int, help=argparse.SUPPRESS)  # one of them: the port's file descriptor
     serve.set_defaults(run=_serve)
 
     ask = commands.add_parser(
@@ -145,15 +147,30 @@ def _console() -> Console:
 def _serve(options: argparse.Namespace) -> int:
     import dataclasses
 
+    from voiceagent.cli_logs import configure
+
     config = _load_config(options.config)
+    configure(config.log, verbose=options.verbose)
     server = dataclasses.replace(
-        config.server, host=options.host or config.server.host, port=_first(options.port, config.server.port)
+        config.server,
+        host=options.host or config.server.host,
+        port=_first(options.port, config.server.port),
+        workers=_first(options.workers, config.server.workers),
     )
     config = dataclasses.replace(config, server=server)
     import uvloop
 
+    from voiceagent import cli_workers
+
+    if server.workers != 1 and options.worker is None:
+        return cli_workers.supervise(config, insecure=options.insecure, verbose=options.verbose, console=_console())
+    serving = (
+        _serving(config, options.insecure)
+        if options.worker is None
+        else cli_workers.work(config, options.worker, insecure=options.insecure)
+    )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, _stopped_by_signals():
-        runner.run(_serving(config, options.insecure))
+        runner.run(serving)
     return 0
 
 
@@ -185,6 +202,7 @@ async def _serving(config: Config, insecure: bool) -> None:
         private_key=config.server.tls_key,
         insecure=insecure,
         max_message=config.limits.max_message_bytes,
+        finish_s=config.limits.drain_s,
     )
     server = make_server(make_app(config, agent), where)
     serving = asyncio.create_task(server.serve())
@@ -194,7 +212,7 @@ async def _serving(config: Config, insecure: bool) -> None:
     while loaded and not server.started and not serving.done():
         await asyncio.wait({serving}, timeout=0.01)  # the models may be there before the port is
     if loaded and server.started:
-        _welcome(config, console, server.servers[0].sockets[0].getsockname()[1])
+        welcome(config, console, server.servers[0].sockets[0].getsockname()[1])
     else:
         server.should_exit = True
     try:
@@ -218,7 +236,8 @@ async def _loading(agent: Agent, console: Console) -> None:
         await agent.load(lambda kind, name, seconds: console.print(f"  {kind:<5} {name:<10} {seconds:5.1f} s"))
 
 
-def _welcome(config: Config, console: Console, port: int) -> None:
+def welcome(config: Config, console: Console, port: int) -> None:
+    """Tell whoever started the server how to talk to it."""
     scheme = "https" if config.server.tls_cert else "http"
     host = f"[{config.server.host}]" if ":" in config.server.host else config.server.host
     base = f"{scheme}://{host}:{port}"

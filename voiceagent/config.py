@@ -8,23 +8,30 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from voiceagent.config_reader import read, unknown
 from voiceagent.config_sections import (
     DEFAULT_ENGINES,
     ENGINE_TABLES,
+    OPTIONAL_ENGINES,
     SECTIONS,
     Auth,
     EngineChoice,
     Limits,
+    Log,
+    Metrics,
     Persona,
     Server,
     SessionDefaults,
+    Telemetry,
     Trace,
+    WebRtc,
 )
 from voiceagent.config_source import Source
 from voiceagent.core.peer import SessionOptions
@@ -44,6 +51,10 @@ class Config:
     auth: Auth
     server: Server
     trace: Trace
+    metrics: Metrics
+    telemetry: Telemetry
+    log: Log
+    webrtc: WebRtc
     engines: Mapping[Kind, EngineChoice]  # "turn", "duplex" and "enhancer" only where chosen
     name: str  # the file, as given; "defaults" without one
 
@@ -73,6 +84,12 @@ def load(path: str | None = None, environ: Mapping[str, str] | None = None) -> C
         auth=_auth(source, environ),
         server=_server(source, environ, base),
         trace=_trace(source, base),
+        metrics=read(source, ("metrics",), Metrics),
+        telemetry=_telemetry(source, environ),
+        log=read(source, ("log",), Log),
+        webrtc=dataclasses.replace(
+            read(source, ("webrtc",), WebRtc), turn_password=environ.get("VOICEAGENT_TURN_PASSWORD", "").strip()
+        ),
         engines=engines,
         name=source.name,
     )
@@ -124,9 +141,9 @@ def _engine(source: Source, kind: Kind, environ: Mapping[str, str]) -> EngineCho
     if not name:
         if written.keys() - {"engine"}:
             raise source.error((table,), f"[{table}] needs engine; allowed: {', '.join(names(kind)) or 'none yet'}")
-        if DEFAULT_ENGINES[kind]:
+        if kind not in OPTIONAL_ENGINES:
             raise source.error(chosen_at, f"[{table}] engine cannot be empty; allowed: {', '.join(names(kind))}")
-        return None  # these kinds are optional
+        return None
     if name not in (allowed := names(kind)):
         raise source.error(chosen_at, unknown("engine", name, allowed, f" in [{table}]"))
     try:
@@ -192,6 +209,48 @@ def _trace(source: Source, base: Path) -> Trace:
     if trace.dir is not None and (base / trace.dir).exists() and not (base / trace.dir).is_dir():
         raise source.error(("trace", "dir"), f"[trace] dir: {base / trace.dir} is not a folder")
     return trace if trace.dir is None else Trace(base / trace.dir)
+
+
+def _telemetry(source: Source, environ: Mapping[str, str]) -> Telemetry:
+    """[telemetry], overruled by the variables of the OpenTelemetry specification ("OTLP Exporter Configuration")."""
+    written = read(source, ("telemetry",), Telemetry)
+
+    def variable(name: str) -> str:
+        return environ.get(f"OTEL_EXPORTER_OTLP_TRACES_{name}", "") or environ.get(f"OTEL_EXPORTER_OTLP_{name}", "")
+
+    exact = environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "").strip()
+    base = environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "").strip() or written.endpoint
+    endpoint = exact or (base and base.rstrip("/") + "/v1/traces")
+    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        endpoint = ""
+    if endpoint and not re.fullmatch(r"https?://[^\s/]+(/\S*)?", endpoint):
+        message = "the endpoint of [telemetry] must be http://host:port or https://..."
+        raise (
+            source.error(("telemetry", "endpoint"), message)
+            if base == written.endpoint
+            else ConfigError(f"environment: OTEL_EXPORTER_OTLP_ENDPOINT: {message}")
+        )
+    protocol = variable("PROTOCOL").strip() or "http/protobuf"
+    if endpoint and protocol != "http/protobuf":
+        raise ConfigError("environment: OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf: no other is spoken here")
+    return Telemetry(
+        endpoint=endpoint,
+        service_name=environ.get("OTEL_SERVICE_NAME", "").strip() or written.service_name,
+        sample_ratio=written.sample_ratio,
+        otlp_headers=_otlp_headers(variable("HEADERS")),
+    )
+
+
+def _otlp_headers(text: str) -> dict[str, str]:
+    """`name=value,name=value`, values percent-encoded. Raises ConfigError without the text, which is a secret."""
+    headers: dict[str, str] = {}
+    for pair in filter(None, (part.strip() for part in text.split(","))):
+        name, found, value = pair.partition("=")
+        name, value = name.strip().lower(), unquote(value).strip()
+        if not found or not re.fullmatch(r"[a-z0-9_-]+", name) or not value.isascii() or not value.isprintable():
+            raise ConfigError("environment: OTEL_EXPORTER_OTLP_HEADERS must be name=value pairs with commas between")
+        headers[name] = value
+    return headers
 
 
 def _is_scalar(value: object) -> bool:

@@ -59,8 +59,12 @@ class TurnScore:
 
 
 class TurnDetector(Protocol):
-    """Audio models (Smart Turn), text models (an LM's end-of-turn probability), fusions."""
+    """Audio models (Smart Turn), text models (an LM's end-of-turn probability), fusions.
 
+    One that listens (`wants_s` above 0) is asked as the voice stops, one that reads when the words are known.
+    """
+
+    weight: float  # of its log odds beside the words' (core/endpointing.py); 0 is no use
     cost_s: float  # typical seconds of compute per question, so that policy can decide whether to ask
     rate: int  # Hz of the audio it wants
     wants_s: float  # seconds of audio it looks at (0: text only)
@@ -78,11 +82,15 @@ class TurnDetector(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AsrHints:
-    """What helps a recogniser. `expect`: what kind of answer was asked for, where known."""
+    """What helps a recogniser. `expect`: what kind of answer was asked for, where known.
+
+    `urgent`: somebody speaks over the agent, who waits for the first words: partials are worth twice their cost.
+    """
 
     language: str | None = None
     vocabulary: str = ""
     expect: Literal["any", "yes_no", "number", "email", "spelling"] = "any"
+    urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,19 +18,31 @@ import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from voiceagent.admission import RESTART, Sessions
 from voiceagent.auth import Grant, KeyRing, origin_allowed, presented_key
+from voiceagent.calls import CallFront, Calls, WebRtcOptions
+from voiceagent.core.admitting import Bounds as Gate
 from voiceagent.core.peer import SessionOptions
 from voiceagent.errors import Overloaded, RequestError, TransportError
+from voiceagent.metrics import Metrics
+from voiceagent.page import page_routes
 from voiceagent.ports import Transport
+from voiceagent.resuming import NOTHING_TO_RESUME, Resuming, presented_token
+from voiceagent.rtvi_front import Front as RtviFront
+from voiceagent.rtvi_routes import RtviRoutes
+from voiceagent.runtime.load import Load
+from voiceagent.stream_route import Front, StreamRoute
 from voiceagent.transports.websocket import FAILED, NORMAL, TRY_LATER, Bounds, WebSocketTransport
 from voiceagent.wire.fields import Fields
 from voiceagent.wire.openai_realtime import RealtimeCodec
+from voiceagent.wire.realtime_extension import MEMBER as EXTENSION
+from voiceagent.wire.realtime_extension import QUERY as EVENTS_QUERY
+from voiceagent.wire.realtime_session import Ground
 
 Converse = Callable[[Transport, SessionOptions], Awaitable[None]]
 Lifespan = Callable[[], AbstractAsyncContextManager[None]]
@@ -45,10 +57,6 @@ _SECURITY = [
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"cache-control", b"no-store"),
 ]
-_INDEX = """<!doctype html><html lang="en"><title>voiceagent</title>
-<h1>voiceagent</h1><p>A real-time voice agent server. It speaks the OpenAI Realtime protocol at
-<code>/v1/realtime</code> (WebSocket); <a href="/v1/models">models</a>, <a href="/readyz">ready?</a></p></html>
-"""
 _log = logging.getLogger("voiceagent.server")
 
 
@@ -60,6 +68,8 @@ class Limits:
     max_body: int = 256 * 1024  # bytes of a JSON body; what a client secret is made for is kept as long as it lives
     body_s: float = 10.0  # for a body to come
     session_s: float = 3600.0  # echoed as expires_at; the session itself ends by its policy
+    resume_grace_s: float = 30.0  # a session whose connection broke can be resumed for so long (0: not)
+    gate: Gate | None = None  # from which readings of the machine on nobody is let in
     bounds: Bounds = field(default_factory=Bounds)  # of one connection
 
 
@@ -78,9 +88,14 @@ class Server:
         origins: Collection[str],
         limits: Limits,
         recogniser: str,
+        load: Load | None = None,
+        busy: Callable[[], Converse | None] = lambda: None,
     ) -> None:
         self.keys = keys
-        self.sessions = Sessions(limits.max_sessions)
+        self.sessions = Sessions(limits.max_sessions, bounds=limits.gate, load=load)
+        self._busy = busy
+        self.resuming = Resuming(limits.resume_grace_s)
+        self.issuers: list[Calls | KeyRing | Resuming] = [self.keys, self.resuming]
         self._converse = converse
         self._defaults = defaults
         self._ready = ready
@@ -100,15 +115,65 @@ class Server:
             if not self._ready():
                 raise Overloaded("the models are still loading", retry_after_s=5.0)
             codec = self._codec(socket, grant)
+            key = presented_key(socket.headers, socket.scope.get("subprotocols", ()))
+            if (token := presented_token(socket)) is not None:
+                await self._resume(socket, codec, token, key)
+                return
             with self.sessions.admit():
-                await socket.accept(SUBPROTOCOL if SUBPROTOCOL in socket.scope["subprotocols"] else None)
-                await self._run(WebSocketTransport(socket, codec, self._limits.bounds), codec.options)
+                transport = await self._accept(socket, codec)
+                with self.resuming.keep(transport, codec, key) as kept:
+                    await self._run(kept, codec.options)
+        except RequestError as unknown:  # a token that opens nothing
+            if socket.headers.get("origin") is None:
+                await socket.send_denial_response(_problem(404, str(unknown), code=unknown.code, param=unknown.param))
+            else:  # a page sees no status
+                await self._close_at_once(socket, NOTHING_TO_RESUME, str(unknown))
         except Overloaded as full:
-            await socket.send_denial_response(_overloaded(full))
+            await self._turn_away(socket, full)
         except HTTPException as refused:
             await socket.send_denial_response(_problem(refused.status_code, refused.detail))
 
-    async def _run(self, transport: WebSocketTransport, options: SessionOptions) -> None:
+    async def _turn_away(self, socket: WebSocket, full: Overloaded) -> None:
+        """There is no room: said in speech where so configured; to a page, which sees no status, as a close code."""
+        say = self._busy()
+        with self.sessions.notice() as audible:
+            if say is not None and audible and presented_token(socket) is None:
+                codec = self._codec(socket, self._authorise(socket, socket.scope.get("subprotocols", ())))
+                transport = await self._accept(socket, codec)
+                try:
+                    await say(transport, codec.options)
+                finally:
+                    await transport.aclose(TRY_LATER, _try_later(full))
+                return
+        if socket.headers.get("origin") is None:
+            await socket.send_denial_response(_overloaded(full))
+        else:
+            await self._close_at_once(socket, TRY_LATER, _try_later(full))
+
+    async def _close_at_once(self, socket: WebSocket, code: int, reason: str) -> None:
+        await socket.accept(SUBPROTOCOL if SUBPROTOCOL in socket.scope["subprotocols"] else None)
+        await socket.close(code, reason)
+
+    async def _accept(self, socket: WebSocket, codec: RealtimeCodec) -> WebSocketTransport:
+        await socket.accept(SUBPROTOCOL if SUBPROTOCOL in socket.scope["subprotocols"] else None)
+        return WebSocketTransport(socket, codec, self._limits.bounds)
+
+    async def _resume(self, socket: WebSocket, codec: RealtimeCodec, token: str, key: str | None) -> None:
+        """A session goes on over this socket. Raises RequestError and Overloaded before it is accepted."""
+        self.resuming.check(token, key)
+        transport = await self._accept(socket, codec)
+        code, reason = NORMAL, "the session is over"
+        try:
+            await self.resuming.carry(token, key, transport, codec)
+        except (RequestError, TransportError, Overloaded) as late:  # another came first, or it has just ended
+            code, reason = TRY_LATER, str(late)
+        except asyncio.CancelledError:
+            code, reason = RESTART, "the server is restarting"
+            raise
+        finally:
+            await transport.aclose(code, reason)
+
+    async def _run(self, transport: Transport, options: SessionOptions) -> None:
         code, reason = NORMAL, "the session is over"
         try:
             with self.sessions.opened(transport):
@@ -126,7 +191,7 @@ class Server:
         finally:
             await transport.aclose(code, reason)
 
-    def _codec(self, socket: WebSocket, grant: Grant) -> RealtimeCodec:
+    def _codec(self, socket: HTTPConnection, grant: Grant, *, server_playout: bool = False) -> RealtimeCodec:
         query = socket.query_params
         if "call_id" in query:
             raise HTTPException(404, "There is no such call.")
@@ -134,15 +199,20 @@ class Server:
         beta = "realtime=v1" in socket.headers.get(_BETA_HEADER, "") or _BETA_PROTOCOL in offered
         session = grant.session or {}
         transcription = query.get("intent") == "transcription" or session.get("type") == "transcription"
-        codec = self._new_codec(query.get("model"), transcription=transcription, beta=beta)
+        model = query.get("model")
+        codec = self._new_codec(model, transcription=transcription, beta=beta, server_playout=server_playout)
         if grant.session is not None:
             try:
                 codec.preset(grant.session)
             except RequestError as error:  # a secret for a realtime session, used for transcription
                 raise HTTPException(400, str(error)) from error
+        if query.get(EVENTS_QUERY) == "1":
+            codec.preset({EXTENSION: {"events": True}})
         return codec
 
-    def _new_codec(self, model: str | None, *, transcription: bool, beta: bool = False) -> RealtimeCodec:
+    def _new_codec(
+        self, model: str | None, *, transcription: bool, beta: bool = False, server_playout: bool = False
+    ) -> RealtimeCodec:
         return RealtimeCodec(
             self._defaults,
             model=model or self._models[0],
@@ -151,6 +221,7 @@ class Server:
             kind="transcription" if transcription else "realtime",
             beta=beta,
             expires_at=int(time.time() + self._limits.session_s),
+            server_playout=server_playout,
         )
 
     def _authorise(self, connection: HTTPConnection, subprotocols: Collection[str] = ()) -> Grant:
@@ -162,6 +233,43 @@ class Server:
         if grant is None:
             raise HTTPException(401, "Incorrect API key provided.")
         return grant
+
+    def rtvi(self) -> RtviFront:
+        """What the routes of Pipecat's clients need."""
+        ground = Ground(self._defaults, self._models[0], self._voices, self._recogniser)
+        bounds, admit = self._limits.bounds, self.sessions.admit
+        return RtviFront(ground, self.keys, bounds, self._ready, self._authorise, admit, self._run, self._json)
+
+    def stream(self) -> StreamRoute:
+        """GET /v1/stream, the lean wire."""
+        bounds, admit = self._limits.bounds, self.sessions.admit
+        return StreamRoute(
+            Front(self._defaults, self._voices, self.keys, bounds, self._ready, self._authorise, admit, self._run)
+        )
+
+    def tag(self, tag: str) -> None:
+        """From now on everything that is known only in this process says so in its id (workers.py)."""
+        for issuer in self.issuers:
+            issuer.tag = tag
+
+    def calls(self, options: WebRtcOptions) -> Calls:
+        """POST /v1/realtime/calls, conversations over WebRTC."""
+        limits = self._limits
+        return Calls(
+            CallFront(
+                self.keys,
+                self._origins,
+                self.resuming,
+                self._ready,
+                self._authorise,
+                lambda request, grant: self._codec(request, grant, server_playout=True),
+                self.sessions.admit,
+                self._run,
+                limits.max_body,
+                limits.body_s,
+            ),
+            options,
+        )
 
     # --- HTTP ---------------------------------------------------------------------------------------------------
 
@@ -207,6 +315,13 @@ class Server:
         ]
         return JSONResponse({"object": "list", "data": shown})
 
+    def measured(self, metrics: Metrics | None) -> list[Route]:
+        """GET /metrics, which shows this server too."""
+        if metrics is None:
+            return []
+        metrics.watch(self.sessions, self.sessions.load, self._ready)
+        return metrics.routes(self._authorise, self.keys, self._origins)
+
     async def healthz(self, request: Request) -> Response:
         """GET /healthz: the process answers."""
         return PlainTextResponse("ok\n")
@@ -216,10 +331,6 @@ class Server:
         if self._ready():
             return PlainTextResponse("ready\n")
         return PlainTextResponse("loading\n", 503, headers={"Retry-After": "1"})
-
-    async def index(self, request: Request) -> Response:
-        """GET /: what this is."""
-        return HTMLResponse(_INDEX)
 
 
 def create_app(
@@ -234,9 +345,15 @@ def create_app(
     limits: Limits | None = None,
     recogniser: str = "whisper-1",
     lifespan: Lifespan | None = None,
+    load: Load | None = None,
+    busy: Callable[[], Converse | None] = lambda: None,
+    webrtc: WebRtcOptions | None = None,
+    metrics: Metrics | None = None,
 ) -> Starlette:
     """The app. `models[0]` is the name told to clients that give none; `voices` are the names the engine knows;
     `origins` are allowed besides this computer's; `lifespan` runs around the server (loading, closing engines).
+    `load` is what admission goes by; `busy` gives what is said to those who are not let in, once there is anything.
+    `webrtc` None: no calls over WebRTC. `metrics` None: no GET /metrics.
 
     `app.state.server` is the Server: its `sessions` count and drain, its `keys` say whether keys are asked for.
     """
@@ -250,22 +367,35 @@ def create_app(
         origins=origins,
         limits=limits or Limits(),
         recogniser=recogniser,
+        load=load,
+        busy=busy,
     )
+
+    calls = server.calls(webrtc) if webrtc is not None else None
+    server.issuers += [calls] if calls is not None else []
+    rtvi = RtviRoutes(server.rtvi(), webrtc.peer if webrtc is not None else None)
 
     @asynccontextmanager
     async def life(app: Starlette) -> AsyncIterator[None]:
         async with lifespan() if lifespan else nullcontext():
             yield
             await server.sessions.drain()
+            if calls is not None:
+                await calls.aclose()
+            await rtvi.aclose()
 
     app = Starlette(
         routes=[
-            Route("/", server.index),
+            *page_routes(),
             Route("/healthz", server.healthz),
             Route("/readyz", server.readyz),
             Route("/v1/models", server.models),
             Route("/v1/realtime/client_secrets", server.client_secrets, methods=["POST"]),
             WebSocketRoute("/v1/realtime", server.realtime),
+            *server.measured(metrics),
+            WebSocketRoute("/v1/stream", server.stream().serve),
+            *rtvi.routes(),
+            *(calls.routes() if calls is not None else ()),
         ],
         lifespan=life,
         exception_handlers={HTTPException: _on_http_exception},
@@ -284,7 +414,10 @@ class _SecurityHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def secured(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", ()), *_SECURITY]}
+                headers = list(message.get("headers", ()))
+                given = {name.lower() for name, _ in headers}  # the page has a policy of its own
+                headers += [header for header in _SECURITY if header[0] not in given]
+                message = {**message, "headers": headers}
             await send(message)
 
         await self._app(scope, receive, secured if scope["type"] == "http" else send)
@@ -298,8 +431,17 @@ def _problem(status: int, message: str, *, code: str | None = None, param: str |
 
 def _overloaded(full: Overloaded) -> Response:
     response = _problem(503, f"Try again later: {full}.")
-    response.headers["Retry-After"] = str(max(1, round(full.retry_after_s)))
+    response.headers["Retry-After"] = str(_seconds(full))
     return response
+
+
+def _try_later(full: Overloaded) -> str:
+    """The reason of a close with 1013; it holds what Retry-After would."""
+    return f"{full}; try again in {_seconds(full)} s"
+
+
+def _seconds(full: Overloaded) -> int:
+    return max(1, round(full.retry_after_s))
 
 
 async def _on_http_exception(request: HTTPConnection, error: Exception) -> Response:

@@ -7,22 +7,30 @@ pings that nobody reads. Half-open connections are found by pings; one that its 
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from voiceagent.admission import Sessions
 from voiceagent.auth import check_exposure
 from voiceagent.errors import ConfigError
 from voiceagent.server import Server
-from voiceagent.transports.websocket import MAX_MESSAGE
+from voiceagent.transports.websocket import MAX_MESSAGE, SEND_NOW
+from voiceagent.wire.websocket_frames import BINARY, FrameCutter
+from voiceagent.wire.websocket_frames import message as frame_of
 
+OPEN = 1  # websockets.protocol.State.OPEN
+MAX_WAITING = 16  # small messages that the session has not yet read
 LINGER_S = 2.0  # for a close frame to be read, once the session is over
 MAX_HEAD = 64 * 1024  # bytes of a request line and its headers; one line of a WebSocket's may be 8 KiB
 _TOO_LARGE = (
@@ -42,7 +50,8 @@ class Listening:
     max_message: int = MAX_MESSAGE  # bytes
     ping_s: float = 20.0  # an answer is waited for as long again
     head_s: float = 10.0  # until a connection has said what it wants
-    drain_s: float = 10.0
+    drain_s: float = 10.0  # for connections to close
+    finish_s: float = 0.0  # before that, for turns under way to finish, at SIGTERM
 
 
 class HttpConnection(HttpToolsProtocol):
@@ -92,15 +101,69 @@ class HttpConnection(HttpToolsProtocol):
 
 
 class WebSocketConnection(WebSocketsSansIOProtocol):
-    """uvicorn's protocol, with an end to every connection: an abort where a close would wait for the client."""
+    """uvicorn's protocol, with an end to every connection: an abort where a close would wait for the client.
+
+    And with a short way for audio: small whole messages go past the websockets library, and reading is paused for a
+    few that wait, not for every one.
+    """
+
+    _cutter: FrameCutter | None = None  # once the handshake is over, if nothing came before its answer
 
     def data_received(self, data: bytes) -> None:
+        if self._cutter is not None:
+            self._cut(self._cutter, data)
+            return
         super().data_received(data)
+        if self._cutter is None and not self.handshake_complete and data.endswith(b"\r\n\r\n"):
+            self._cutter = FrameCutter()  # the library has read the request, and nothing else
         if not self.handshake_initiated and not self.transport.is_closing():
             # The handshake comes in one piece: it was refused without a word, for a line or a number of headers
             # beyond what the websockets library reads.
             self.transport.write(_TOO_LARGE)
             self.transport.close()
+
+    def _cut(self, cutter: FrameCutter, data: bytes) -> None:
+        for raw, payload in cutter.push(data):
+            if payload is None or self.frames or self.close_sent or self.conn.state != OPEN:
+                super().data_received(raw)
+            elif raw[0] == BINARY:
+                self._hand_over({"type": "websocket.receive", "bytes": payload})
+            else:
+                try:
+                    text = payload.decode()
+                except UnicodeDecodeError:
+                    super().data_received(raw)  # which closes, with the right code
+                else:
+                    self._hand_over({"type": "websocket.receive", "text": text})
+
+    def _hand_over(self, message: Any) -> None:
+        self.queue.put_nowait(message)
+        if not self.read_paused and self.queue.qsize() >= MAX_WAITING:
+            self.read_paused = True
+            self.transport.pause_reading()
+
+    def send_now(self, message: str | bytes) -> bool:
+        """Write a message at once; False, and nothing is written, where it would have to wait or cannot be."""
+        if not self.writable.is_set() or self.close_sent or self.transport.is_closing():
+            return False
+        if not self.handshake_complete or self.conn.state != OPEN:
+            return False
+        self.transport.write(frame_of(message))
+        return True
+
+    def wake(self) -> None:
+        """Whoever receives learns that it is over, without another word from the client."""
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": 1006})
+
+    async def run_asgi(self) -> None:
+        self.scope["extensions"][SEND_NOW] = {"send": self.send_now, "wake": self.wake}
+        await super().run_asgi()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.handshake_complete and self.conn.close_rcvd is None:
+            # Lost without a close frame is 1006 (RFC 6455, 7.1.5); uvicorn says 1005, as of a close without a code.
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": 1006})
+        super().connection_lost(exc)
 
     async def send(self, message: Any) -> None:
         await super().send(message)
@@ -151,17 +214,46 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which leaves by an exception of ours where it would end the process."""
+    """uvicorn's server, which leaves by an exception of ours where it would end the process, and lets turns finish."""
+
+    def __init__(self, config: uvicorn.Config, sessions: Sessions, finish_s: float) -> None:
+        super().__init__(config)
+        self._sessions = sessions
+        self._finish_s = finish_s
+        self._cut = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         try:
             await super().startup(sockets)
         except SystemExit as error:  # it has logged why
             raise ConfigError(f"cannot listen on {self.config.host}, port {self.config.port}") from error
+        self._loop = asyncio.get_running_loop()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGTERM lets turns finish; SIGINT, or a second signal of any kind, does not; a third drops everything."""
+        if self._cut:
+            self.force_exit = True
+        elif self.should_exit or sig == signal.SIGINT:
+            self._cut = True
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._sessions.cut)
+        self._captured_signals.append(sig)
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Send the sessions home first: uvicorn would cut all connections off."""
+        await self._sessions.drain(0.0 if self._cut else self._finish_s)
+        await super().shutdown(sockets)
 
 
-def make_server(app: Starlette, where: Listening, *, loop: str = "uvloop") -> uvicorn.Server:
-    """A server that has not started. Raises ConfigError for what cannot be listened on, or should not be."""
+def make_server(
+    app: Starlette, where: Listening, *, loop: str = "uvloop", outer: ASGIApp | None = None
+) -> uvicorn.Server:
+    """A server that has not started; `outer` is the app with what surrounds it (workers.py).
+
+    Raises ConfigError for what cannot be listened on, or should not be.
+    """
     server = app.state.server
     assert isinstance(server, Server)
     check_exposure(where.host, server.keys, insecure=where.insecure)
@@ -172,7 +264,7 @@ def make_server(app: Starlette, where: Listening, *, loop: str = "uvloop") -> uv
         raise ConfigError("TLS needs both a certificate and its private key")
     return _Server(
         uvicorn.Config(
-            app,
+            outer or app,
             host=where.host,
             port=where.port,
             loop=loop,
@@ -190,11 +282,13 @@ def make_server(app: Starlette, where: Listening, *, loop: str = "uvloop") -> uv
             timeout_graceful_shutdown=max(1, round(where.drain_s)),
             ssl_certfile=where.certificate,
             ssl_keyfile=where.private_key,
-        )
+        ),
+        server.sessions,
+        where.finish_s,
     )
 
 
 def serve(app: Starlette, where: Listening) -> None:
-    """Serve until SIGINT or SIGTERM; open sessions are then closed with 1012. Raises ConfigError."""
+    """Serve until SIGINT or SIGTERM; open sessions are then sent home (admission.py). Raises ConfigError."""
     with suppress(KeyboardInterrupt):  # uvicorn raises it again once it has shut down
         make_server(app, where).run()

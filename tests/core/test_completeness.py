@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceagent.core.completeness import CUES, Expect, completeness, cues
+from voiceagent.core.completeness import CUES, Expect, completeness, cues, is_whole
 
 # For every cue a text where it holds, and one like it where it does not.
 EXAMPLES = {
@@ -191,3 +191,15 @@ def test_a_question_after_a_greeting_or_a_conjunction_is_whole(text: str) -> Non
 @pytest.mark.parametrize("text", ["What is?", "Can you?", "Hi, what is", "So who is the", "And then the other one"])
 def test_a_question_begun_after_a_greeting_is_not(text: str) -> None:
     assert completeness(text) < 0.5
+
+
+@pytest.mark.parametrize("text", ["Yeah.", "Hello?", "No.", "Yes, please", "Thank you!", "Stop.", "Wait a minute"])
+def test_nobody_waits_after_a_short_answer_or_an_order_to_stop(text: str) -> None:
+    assert is_whole(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "...", "Yes,", "yes...", "No, I would like to", "What time is it?", "stop the music in the kitchen"]
+)
+def test_other_words_are_weighed(text: str) -> None:
+    assert not is_whole(text)

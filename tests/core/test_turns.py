@@ -13,6 +13,7 @@ from voiceagent.core.turns import TurnMachine
 
 # Round numbers, so that the times of the conversations can be added up in the head.
 POLICY = TurnPolicy(
+    score_wait_s=0.0,
     speculate=False,
     complete_delay_s=0.5,
     cut_off_cost_s=12.0,
@@ -137,7 +138,7 @@ def test_a_question_in_two_parts_is_one_turn_and_the_pause_is_remembered() -> No
     assert turns.step(e.TurnScored(1, 1, 0.9), 4.1) == []
     steps(turns, (4.2, e.FinalTranscript(1, 2, "I was in Paris last week.")))
     assert e.CommitTurn(1, "I was in Paris last week.") in at_deadline(turns)
-    assert turns.pauses.mean_s == pytest.approx((4 * 0.6 + 1.0) / 5)
+    assert turns.pauses.median_s == pytest.approx(0.6**0.8)  # the fifth of five pauses lasted 1 s
 
 
 def test_words_that_sound_unfinished_are_waited_for() -> None:
@@ -158,6 +159,51 @@ def test_a_turn_detector_is_listened_to_before_and_after_the_words() -> None:
         ]
         assert steps(turns, *(reversed(facts) if order else facts)) == []
         assert turns.deadline is not None and turns.deadline < 4.1
+
+
+def judged() -> TurnMachine:
+    """One that expects the score of a turn detector."""
+    return machine(replace(POLICY, score_wait_s=0.15, complete_delay_s=0.3))
+
+
+def test_a_detector_that_reads_is_asked_with_the_words_and_waited_for() -> None:
+    turns = judged()
+    steps(turns, (1.0, e.SpeechStarted(1.0)), (2.1, e.SpeechStopped(2.0)))
+    commands = turns.step(e.FinalTranscript(1, 1, QUESTION), 2.25)
+    assert e.ScoreTurn(1, 1, QUESTION) in commands
+    assert turns.deadline == pytest.approx(2.4)
+    assert e.CommitTurn(1, QUESTION) in turns.step(e.TurnScored(1, 1, 0.99), 2.35)
+
+
+def test_a_detector_that_does_not_answer_is_waited_for_no_longer() -> None:
+    turns = judged()
+    steps(turns, (1.0, e.SpeechStarted(1.0)), (2.1, e.SpeechStopped(2.0)), (2.25, e.FinalTranscript(1, 1, QUESTION)))
+    assert e.CommitTurn(1, QUESTION) in at_deadline(turns)
+    assert turns.user == Quiet(pytest.approx(2.4))  # type: ignore[arg-type]
+
+
+def test_a_detector_that_hears_no_end_makes_the_wait_longer() -> None:
+    turns = judged()
+    steps(turns, (1.0, e.SpeechStarted(1.0)), (2.1, e.SpeechStopped(2.0)), (2.25, e.FinalTranscript(1, 1, QUESTION)))
+    assert turns.step(e.TurnScored(1, 1, 0.1), 2.3) == []
+    assert turns.deadline is not None and turns.deadline > 3.0
+
+
+@pytest.mark.parametrize("whole", ["Yeah.", "Hello?", "Stop."])
+def test_after_a_whole_answer_no_detector_is_asked_for_its_opinion(whole: str) -> None:
+    turns = judged()
+    steps(turns, (1.0, e.SpeechStarted(1.0)), (2.1, e.SpeechStopped(2.0)), (2.15, e.FinalTranscript(1, 1, whole)))
+    assert turns.deadline is not None and turns.deadline < 2.35
+    steps(turns, (2.2, e.TurnScored(1, 1, 0.01)))
+    assert turns.deadline is not None and turns.deadline < 2.35
+
+
+def test_a_turn_that_is_over_with_its_words_is_not_scored() -> None:
+    turns = judged()
+    steps(turns, (1.0, e.SpeechStarted(1.0)), (2.1, e.SpeechStopped(2.0)))
+    late = turns.step(e.FinalTranscript(1, 1, "Yeah."), 4.0)
+    assert e.CommitTurn(1, "Yeah.") in late
+    assert not any(isinstance(command, e.ScoreTurn) for command in late)
 
 
 def test_a_score_of_an_earlier_pause_means_nothing() -> None:

@@ -278,27 +278,42 @@ def test_without_a_limit_it_never_hangs_up() -> None:
 # --- what is learnt ---------------------------------------------------------------------------------------------------
 
 
+def test_what_begins_faint_and_becomes_loud_is_held() -> None:
+    turns = asked()
+    steps(turns, (3.0, e.PlayoutStarted(1)))
+    assert e.HoldPlayout(1) not in turns.step(e.SpeechStarted(5.0, quieter_db=15.0), 5.1)
+    assert turns.step(e.OverlapHeard(14.0, 0.0), 5.2) == []
+    assert turns.step(e.OverlapHeard(3.0, 0.0), 5.3) == [e.HoldPlayout(1)]
+    assert turns.step(e.OverlapHeard(3.0, 0.0), 5.4) == [], "it is held already"
+
+
+def test_a_hum_after_which_the_voice_goes_on_with_words_is_held_again() -> None:
+    turns = overlapped()
+    assert e.ResumePlayout(1) in turns.step(e.PartialTranscript(2, "Mm-hmm"), 4.3)
+    assert turns.step(e.PartialTranscript(2, "Mm-hmm, but"), 4.45) == [e.HoldPlayout(1)]
+
+
 def test_an_answer_interrupted_before_it_is_heard_was_a_pause() -> None:
     turns = asked()
-    before = turns.pauses.mean_s
+    before = turns.pauses.median_s
     steps(turns, (3.0, e.SpeechStarted(3.0)))
     assert e.CancelReply(1, "turn_detected") in turns.step(e.PartialTranscript(2, "I mean in Paris"), 3.6)
-    assert turns.pauses.mean_s == pytest.approx((4 * 0.6 + (3.0 - 2.0)) / 5) != before
+    assert turns.pauses.median_s == pytest.approx(0.6**0.8) != before  # the fifth of five pauses lasted 1 s
 
 
 def test_an_answer_interrupted_while_heard_teaches_nothing() -> None:
     turns = overlapped()
-    before = turns.pauses.mean_s
+    before = turns.pauses.median_s
     assert turns.step(e.PartialTranscript(2, "stop"), 4.5) == INTERRUPTED
-    assert turns.pauses.mean_s == before
+    assert turns.pauses.median_s == before
 
 
 def test_a_requested_reply_was_no_answer_to_a_pause() -> None:
     turns = machine()
     steps(turns, (1.0, e.ReplyRequested()), (2.0, e.SpeechStarted(2.0)))
-    before = turns.pauses.mean_s
+    before = turns.pauses.median_s
     assert e.CancelReply(1, "turn_detected") in turns.step(e.PartialTranscript(1, "stop"), 2.5)
-    assert turns.pauses.mean_s == before
+    assert turns.pauses.median_s == before
 
 
 # --- drafts -----------------------------------------------------------------------------------------------------------

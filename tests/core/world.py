@@ -313,11 +313,11 @@ class World(Invariants):
             machine = self.machine
             if machine.ended or (isinstance(machine.user, Quiet) and not machine.busy and machine.deadline is None):
                 return
-            if isinstance(machine.user, Talking) and self.voiced:
+            if isinstance(machine.user, Talking) and machine.policy.mode == "manual":
+                self.post(e.InputCleared())
+            elif isinstance(machine.user, Talking) and self.voiced:
                 self.wait(0.05)
                 self.voice()
-            elif isinstance(machine.user, Talking) and machine.policy.mode == "manual":
-                self.post(e.InputCleared())
             elif (
                 isinstance(machine.agent, Speaking)
                 and machine.live is not None

@@ -144,6 +144,7 @@ class Careful:
     rate = 16_000
     wants_s = 1.0
     cost_s = 0.001
+    weight = 1.0
 
     def __init__(self) -> None:
         self.ready = False

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 
+from voiceagent.core.reviving import Revival
 from voiceagent.engines.worker import Worker
 from voiceagent.errors import EngineError, Overloaded
 
@@ -196,3 +197,88 @@ def test_a_loop_that_closed_meanwhile_does_not_kill_the_thread() -> None:
     assert asyncio.run(worker.submit(2)) == 2  # another loop, the same thread
     worker.close()
     worker.join()
+
+
+# --- calls that do not come back --------------------------------------------------------------------------------
+
+
+def fresh(items: list[int]) -> list[int | Exception]:
+    return [item + 1 for item in items]
+
+
+LATER = 1e9  # seconds: any call under way is older than its limit by then
+
+
+async def test_a_stuck_call_fails_its_callers_and_a_fresh_model_goes_on(gate: Gate) -> None:
+    worker = Worker[int, int]("toy", "asr", gate.run, reload=lambda: fresh)
+    stuck = await busy(gate, worker)
+    (waiting,) = await submitted((worker, 5, 0))
+    assert not worker.check(0.0, 15.0), "it has only begun"
+    assert worker.check(LATER, 15.0)
+    with pytest.raises(EngineError, match="toy: no answer") as caught:
+        await stuck
+    assert caught.value.retryable and caught.value.category == "timeout"
+    assert await waiting == 6 and await worker.submit(7) == 8
+    gate.open.set()  # the old thread comes back after all: nobody listens, and nothing is done twice
+    assert await worker.submit(9) == 10
+    assert (worker.stuck, worker.restarts, worker.broken, gate.batches) == (1, 1, False, [[0]])
+    assert not worker.check(LATER, 15.0)
+    await worker.aclose()
+
+
+async def test_restarts_are_bounded(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
+    worker = Worker[int, int]("toy", "tts", gate.run, revival=Revival(limit=1))
+    first = await busy(gate, worker)
+    worker.check(LATER, 15.0)
+    gate.entered.clear()
+    second = await busy(gate, worker)
+    (waiting,) = await submitted((worker, 3, 0))
+    assert worker.check(LATER, 15.0) and worker.broken
+    for task in (first, second, waiting):
+        with pytest.raises(EngineError, match="no answer"):
+            await task
+    with pytest.raises(EngineError, match="was stuck") as caught:
+        await worker.submit(1)
+    assert not caught.value.retryable and "it is given up" in caplog.text
+    await worker.aclose()
+
+
+async def test_a_model_that_cannot_be_loaded_again_is_given_up(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
+    def reload() -> Run:
+        raise MemoryError("no room")
+
+    worker = Worker[int, int]("toy", "tts", gate.run, reload=reload, revival=Revival(limit=2, first_s=0.0))
+    first = await busy(gate, worker)
+    (waiting,) = await submitted((worker, 3, 0))
+    worker.check(LATER, 15.0)
+    for task in (first, waiting):
+        with pytest.raises(EngineError):
+            await task
+    assert worker.broken and caplog.text.count("cannot be loaded again: no room") == 2
+    await worker.aclose()
+
+
+async def test_while_it_waits_to_be_started_again_nothing_is_queued(gate: Gate) -> None:
+    revival = Revival(first_s=3600.0, longest_s=3600.0)
+    assert revival.wait_s(LATER) == 0.0
+    worker = Worker[int, int]("toy", "tts", gate.run, revival=revival)
+    first = await busy(gate, worker)
+    worker.check(LATER, 15.0)
+    with pytest.raises(EngineError, match="was stuck") as caught:
+        await worker.submit(1)
+    assert caught.value.retryable
+    with pytest.raises(EngineError):
+        await first
+    await worker.aclose()  # does not wait for the hour
+
+
+async def test_it_counts_who_waited_and_who_came_too_late(gate: Gate) -> None:
+    worker = Worker[int, int]("toy", "vad", gate.run)
+    first = await busy(gate, worker)
+    rest = await submitted((worker, 1, 0), (worker, 2, 1))
+    assert worker.oldest_s(LATER) > 1e6
+    gate.open.set()
+    await asyncio.gather(first, *rest)
+    assert (worker.urgent, worker.batches, worker.oldest_s(LATER)) == (2, 3, 0.0)
+    assert worker.waited_s >= 0 and worker.late <= 2
+    await worker.aclose()

@@ -202,18 +202,19 @@ async def test_a_slow_vad_is_no_pause() -> None:
 class Detector:
     """A turn detector that always gives one probability, or raises."""
 
-    cost_s, rate, wants_s = 0.01, 16_000, 2.0
+    cost_s, rate, weight = 0.01, 16_000, 1.0
 
-    def __init__(self, answer: float | Exception) -> None:
+    def __init__(self, answer: float | Exception, wants_s: float) -> None:
         self.answer = answer
-        self.asked: list[int] = []
+        self.wants_s = wants_s
+        self.asked: list[tuple[int, str]] = []
 
     def load(self) -> None: ...
 
     async def score(self, pcm: bytes, text: str, items: object) -> object:
         from voiceagent.ports import TurnScore
 
-        self.asked.append(len(pcm))
+        self.asked.append((len(pcm), text))
         if isinstance(self.answer, Exception):
             raise self.answer
         return TurnScore(self.answer)
@@ -221,8 +222,8 @@ class Detector:
     async def aclose(self) -> None: ...
 
 
-async def _wait_of(answer: float | Exception) -> tuple[float, Detector]:
-    detector = Detector(answer)
+async def _wait_of(answer: float | Exception, wants_s: float = 2.0) -> tuple[float, Detector]:
+    detector = Detector(answer, wants_s)
     models = replace(engines(["What time is it?"], ["Noon."]), turn=detector)  # type: ignore[arg-type]
     async with talk(models, options(TurnPolicy(speculate=False))) as peer:
         await peer.quiet(3)
@@ -238,7 +239,16 @@ async def test_a_turn_detector_has_its_say() -> None:
     sure, detector = await _wait_of(1.0)
     doubtful, _ = await _wait_of(0.0)
     assert doubtful > sure + 0.3
-    assert detector.asked == [pytest.approx(2 * 2.0 * 16_000, abs=2 * 512)]
+    [(size, text)] = detector.asked
+    assert size == pytest.approx(2 * 2.0 * 16_000, abs=2 * 512) and not text
+
+
+@virtually
+async def test_a_turn_detector_that_reads_is_asked_with_the_words() -> None:
+    sure, detector = await _wait_of(1.0, 0.0)
+    doubtful, _ = await _wait_of(0.0, 0.0)
+    assert doubtful > sure + 0.3
+    assert detector.asked == [(0, "What time is it?")]
 
 
 @pytest.mark.parametrize("error", [Overloaded("full"), EngineError("broken", stage="turn")])

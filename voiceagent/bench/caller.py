@@ -174,13 +174,15 @@ class Caller:
             self.frames.append(due)
             self.mic.append(pcm)
             if not (lost and loss is not None and loss.missing):
-                await self.socket.send(
-                    '{"type":"input_audio_buffer.append","audio":"' + base64.b64encode(pcm).decode() + '"}'
-                )
+                await self.transmit(pcm)
             self._last_sent = time.perf_counter()
             for entry in [entry for entry in self._waiting if entry[0] <= (number + 1) * FRAME]:
                 self._waiting.remove(entry)
                 entry[1].set()
+
+    async def transmit(self, pcm: bytes) -> None:
+        """One frame, as the protocol has it."""
+        await self.socket.send('{"type":"input_audio_buffer.append","audio":"' + base64.b64encode(pcm).decode() + '"}')
 
     def _frame(self, number: int, due: float) -> bytes:
         frame = np.zeros(FRAME, np.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +23,15 @@ AFTER_S = 0.8  # heard of an answer before hanging up
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Who is called. `turn_detection` is sent in session.update when given; `drops`: behave as a stock client."""
+    """Who is called, and how (`dial`; other protocols have callers of their own). `turn_detection` is sent in
+    session.update when given; `drops`: behave as a stock client.
+    """
 
     url: str
     key: str = ""
     turn_detection: dict[str, Any] | None = None
     drops: bool = True
+    dial: Callable[..., AbstractAsyncContextManager[Caller]] = call
 
 
 async def play(scenario: Scenario, endpoint: Endpoint) -> Recording:
@@ -39,7 +43,7 @@ async def play(scenario: Scenario, endpoint: Endpoint) -> Recording:
     caller: Caller | None = None
     error = ""
     try:
-        async with call(endpoint.url, endpoint.key, scenario.acoustics, endpoint.drops, **session) as caller:
+        async with endpoint.dial(endpoint.url, endpoint.key, scenario.acoustics, endpoint.drops, **session) as caller:
             await asyncio.sleep(0.1)
             for step in scenario.steps:
                 if not await _say(caller, step, uttered):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
-from voiceagent.core.lexicon import consists_of, ends_with, lexicon, starts_with, words
+from voiceagent.core.lexicon import consists_of, ends_with, is_interruption, lexicon, starts_with, words
 from voiceagent.core.lexicons.shape import Lexicon, Phrase
 
 Expect = Literal["any", "yes_no", "number", "email", "spelling"]
@@ -170,6 +170,14 @@ def completeness(text: str, language: str | None = None, expect: Expect = "any",
             return _spelled(said, general, length)
         case _:
             assert_never(expect)
+
+
+def is_whole(text: str, language: str | None = None) -> bool:
+    """Whether the words are a short complete answer or an order to stop: nobody waits after "yeah" or "stop"."""
+    said = Transcript(text.strip(), words(text), lexicon(language))
+    if not said.words or _trails_off(said) or said.mark in ",;:":
+        return False
+    return said.is_answer or (len(said.words) <= _MANY_WORDS and is_interruption(text, language))
 
 
 def cues(text: str, language: str | None = None) -> list[str]:

@@ -74,13 +74,14 @@ class PartialTranscript:
     """What the recogniser hears so far, while the user speaks.
 
     Over the agent: `repeats` is the share of the words that the agent itself is saying (0..1), `asked` whether it has
-    just asked something.
+    just asked something. `confidence`: the recogniser's, 0..1.
     """
 
     utterance: int
     text: str
     repeats: float = 0.0
     asked: bool = False
+    confidence: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,7 @@ class FinalTranscript:
     text: str
     repeats: float = 0.0
     asked: bool = False
+    confidence: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +106,12 @@ class RecognitionFailed:
 
 @dataclass(frozen=True, slots=True)
 class TurnScored:
-    """A turn detector's probability that the turn is over, asked at this pause."""
+    """A turn detector's probability that the turn is over, asked at this pause; `weight` of its log odds."""
 
     utterance: int
     pause: int
     probability: float
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,10 +259,14 @@ class FinalizeUtterance:
 
 @dataclass(frozen=True, slots=True)
 class ScoreTurn:
-    """Ask the turn detector, if there is one; the answer is TurnScored."""
+    """Ask the turn detector, if there is one; the answer is TurnScored.
+
+    Ordered twice at a pause: as it begins, for a detector that listens, and with the words, for one that reads.
+    """
 
     utterance: int
     pause: int
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

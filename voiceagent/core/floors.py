@@ -9,11 +9,19 @@ verdict). A draft is a reply started before the turn was over; it is not on the 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from voiceagent.core.events import Origin
 from voiceagent.core.overlap import Heard
 
 # --- the user's floor -------------------------------------------------------------------------------------------
+
+
+class Score(NamedTuple):
+    """A turn detector's probability that the turn is over, and the weight of its log odds."""
+
+    probability: float
+    weight: float
 
 
 @dataclass(slots=True)
@@ -49,7 +57,8 @@ class Pausing:
     interrupted: bool = False
     heard: Heard = field(default_factory=Heard)
     text: str | None = None
-    score: float | None = None
+    transcribed: float | None = None  # when `text` came
+    score: Score | None = None
 
 
 UserFloor = Quiet | Talking | Pausing

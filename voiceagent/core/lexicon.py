@@ -11,7 +11,7 @@ import unicodedata
 from functools import lru_cache
 
 from voiceagent.core.lexicons import COMMON, LEXICONS
-from voiceagent.core.lexicons.shape import Lexicon, Phrase, Phrases, of
+from voiceagent.core.lexicons.shape import HUMS, Lexicon, Phrase, Phrases, of
 
 _JOINERS = "\u200c\u200d"
 _APOSTROPHES = "'’ʼ＇"
@@ -81,6 +81,12 @@ def is_backchannel(text: str, language: str | None = None) -> bool:
     if not 0 < len(spoken) <= _MAX_BACKCHANNEL_WORDS or _uncovered(spoken, lex.backchannels, lex.fillers):
         return False
     return _uncovered(spoken, lex.fillers) > 0 or spoken[0] in lex.backchannels
+
+
+def is_hum(text: str) -> bool:
+    """Whether it is a listener's sound in any language ("mm-hmm", "uh-huh") and no word."""
+    spoken = words(text)
+    return bool(spoken) and not _uncovered(spoken, HUMS)
 
 
 def is_interruption(text: str, language: str | None = None) -> bool:

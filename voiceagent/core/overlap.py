@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from voiceagent.core.lexicon import is_backchannel, is_hallucination, is_interruption, real_words, words
+from voiceagent.core.events import FinalTranscript, PartialTranscript
+from voiceagent.core.lexicon import is_backchannel, is_hallucination, is_hum, is_interruption, real_words, words
 from voiceagent.core.policy import TurnPolicy
 
 Verdict = Literal["undecided", "noise", "backchannel", "background", "echo", "interruption"]
@@ -22,6 +23,8 @@ REPEATS = 0.6  # share of the words that the agent is saying itself
 VERBATIM = 0.8  # ... from which several words are an echo, whatever the sound: nobody repeats so much meanwhile
 TRUSTED_S = 0.4  # recognisers hear "and I'm" in the first half of "mm-hmm"
 CLICK_S = 0.15  # no word is shorter: what is over by then is not even transcribed
+MUMBLED = 0.36  # confidence below which Whisper hears a hum as words (0.28-0.34; real ones 0.38-0.65)
+HUM_S = 0.75  # no "mm-hmm" is longer
 BACKGROUND_DB = 10.0  # so far below the user's usual level somebody else speaks, or a loudspeaker
 
 
@@ -33,6 +36,11 @@ class Heard:
     echo: float = 0.0  # similarity to what the agent sent, 0..1
     repeats: float = 0.0  # share of its words that the agent is saying, 0..1
     asked: bool = False  # the agent has just asked something: "yeah" is an answer
+    confidence: float = 1.0  # of the recogniser in its words, 0..1
+
+    def words(self, event: PartialTranscript | FinalTranscript) -> None:
+        """Note what a transcript says beside its text."""
+        self.repeats, self.asked, self.confidence = event.repeats, event.asked, event.confidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +56,12 @@ class Overlap:
     echo: float = 0.0
     repeats: float = 0.0
     asked: bool = False
+    confidence: float = 1.0
+
+    @property
+    def loud(self) -> bool:
+        """Whether it may be the user: as loud as they are, and not the agent's own sound."""
+        return self.quieter_db < BACKGROUND_DB and self.echo < ECHO
 
     @property
     def words(self) -> str:
@@ -82,7 +96,20 @@ def _repeats(o: Overlap) -> bool:
 
 def _says_something(o: Overlap, p: TurnPolicy) -> bool:
     said = real_words(o.words, o.language)
+    if o.confidence < MUMBLED and o.voiced_s <= HUM_S:
+        return False
     return said >= p.overlap_words and (o.final or o.voiced_s >= TRUSTED_S or said > p.overlap_words)
+
+
+def _listens(o: Overlap) -> bool:
+    """A hum at once; "okay" and "excuse me" only when nothing follows: "okay, stop" begins with a backchannel."""
+    if o.asked and o.stopped:
+        return False
+    return _backchannel(o) and (o.stopped or is_hum(o.words))
+
+
+def _mumbles(o: Overlap) -> bool:
+    return o.stopped and bool(o.words) and o.confidence < MUMBLED and o.voiced_s <= HUM_S and not o.asked
 
 
 def _short(o: Overlap, p: TurnPolicy) -> bool:
@@ -99,7 +126,8 @@ RULES: tuple[Rule, ...] = (
     Rule("has no words", "noise", lambda o, p: o.final and not o.words),
     Rule("was a sound", "noise", lambda o, p: _short(o, p) and real_words(o.words, o.language) == 0),
     Rule("answers a question", "interruption", lambda o, p: o.final and o.asked),
-    Rule("listens", "backchannel", lambda o, p: _backchannel(o) and not (o.asked and o.stopped)),
+    Rule("listens", "backchannel", lambda o, p: _listens(o)),
+    Rule("hums", "backchannel", lambda o, p: _mumbles(o)),
     Rule("says a word", "interruption", lambda o, p: o.final),
     Rule("goes on", "interruption", lambda o, p: not o.stopped and o.voiced_s >= p.overlap_interrupt_s),
 )

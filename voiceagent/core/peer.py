@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from voiceagent.core.items import Item, Message, ToolCall
+from voiceagent.core.observations import Observation
 from voiceagent.core.policy import TurnPolicy
 
 Output = Literal["audio", "text"]
@@ -47,6 +48,7 @@ class SessionOptions:
     vad_threshold: float = 0.5  # probability of voice, 0..1
     prefix_padding_s: float = 0.3
     policy: TurnPolicy = field(default_factory=TurnPolicy)
+    observe: bool = False  # also tell captions, changes of the floor and what each turn's time went into
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,20 @@ class ClearOutput:
     request_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class PeerLost:
+    """The transport's own: the connection broke and the peer may come back. Nobody hears the agent meanwhile."""
+
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PeerResumed:
+    """The transport's own: the peer is back, on a new connection that knows nothing of the conversation yet."""
+
+    request_id: str | None = None
+
+
 Request = (
     Configure
     | AppendAudio
@@ -168,6 +184,8 @@ Request = (
     | CreateReply
     | CancelActiveReply
     | ClearOutput
+    | PeerLost
+    | PeerResumed
 )
 
 
@@ -176,10 +194,11 @@ Request = (
 
 @dataclass(frozen=True, slots=True)
 class SessionOpened:
-    """The first notice of every session."""
+    """The first notice of every session, and of every connection that takes one up again (`resumed`)."""
 
     session_id: str
     options: SessionOptions
+    resumed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,4 +446,5 @@ Notice = (
     | ReplyEnded
     | OutputCleared
     | RequestFailed
+    | Observation
 )

@@ -23,8 +23,9 @@ class TurnPolicy:
     # end of turn, seconds after the last voiced sample
     silence_s: float = 0.5  # "silence" mode
     complete_delay_s: float = 0.24  # "semantic" mode: the least wait, after words that sound finished
-    cut_off_cost_s: float = 12.0  # ... cutting the speaker off is as bad as making them wait this long
+    cut_off_cost_s: float = 2.0  # ... cutting the speaker off is as bad as making them wait this long
     max_delay_s: float = 4.0  # hard maximum of any wait
+    score_wait_s: float = 0.15  # ... once the words are known, for a turn detector's answer, where there is one
     speculate: bool = True  # start a held reply at the first plausible end
 
     # speech over the agent

@@ -9,7 +9,7 @@ from typing import NamedTuple, assert_never
 
 from voiceagent.core import endpointing, overlap
 from voiceagent.core.agent_side import AgentSide
-from voiceagent.core.completeness import completeness
+from voiceagent.core.completeness import completeness, is_whole
 from voiceagent.core.floors import AgentFloor, Idle, Pausing, Quiet, Talking, UserFloor
 from voiceagent.core.policy import TurnPolicy
 from voiceagent.core.speculation import Governor
@@ -36,6 +36,7 @@ class TurnState:
         self.user: UserFloor = Quiet()
         self.ended = False
         self.pauses = endpointing.PauseMemory()
+        self.verdict: overlap.Verdict = "undecided"  # on the latest speech over the agent
         self._arbiter = arbiter
         self._side = AgentSide()
         self._utterances = 0
@@ -99,10 +100,22 @@ class TurnState:
     # --- what is known ------------------------------------------------------------------------------------------
 
     def _evidence(self, user: Pausing) -> endpointing.PauseEvidence:
-        return endpointing.PauseEvidence(completeness(user.text or "", self.language), user.score)
+        text = user.text or ""
+        words = completeness(text, self.language)
+        if user.score is None or is_whole(text, self.language):
+            return endpointing.PauseEvidence(words)
+        return endpointing.PauseEvidence(words, *user.score)
 
     def _end_of_turn(self, user: Pausing) -> float:
-        return user.stopped + endpointing.delay_s(self.policy, self._evidence(user), self.pauses)
+        end = user.stopped + endpointing.delay_s(self.policy, self._evidence(user), self.pauses)
+        if user.transcribed is None or not self._awaits_score(user):
+            return end
+        return max(end, min(user.transcribed + self.policy.score_wait_s, user.stopped + self.policy.max_delay_s))
+
+    def _awaits_score(self, user: Pausing) -> bool:
+        if self.policy.mode != "semantic" or user.score is not None:
+            return False
+        return not is_whole(user.text or "", self.language)
 
     def _evidence_of(self, user: Talking | Pausing, now: float) -> overlap.Overlap:
         stopped = isinstance(user, Pausing)
@@ -120,6 +133,7 @@ class TurnState:
             heard.echo,
             heard.repeats,
             heard.asked,
+            heard.confidence,
         )
 
     # --- what is due --------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from voiceagent.core import endpointing, overlap
 from voiceagent.core import events as e
 from voiceagent.core.agent_side import DUCK_LIMIT_S
 from voiceagent.core.events import Command, Event
-from voiceagent.core.floors import Idle, Pausing, Quiet, Speaking, Talking, Thinking, Waiting
+from voiceagent.core.floors import Idle, Pausing, Quiet, Score, Speaking, Talking, Thinking, Waiting
 from voiceagent.core.policy import TurnPolicy
 from voiceagent.core.turn_state import Pending, TurnState
 
@@ -132,9 +132,10 @@ class TurnMachine(TurnState):
         match self.agent:
             case (Thinking() | Speaking()) as agent if self._may_interrupt(agent):
                 heard = overlap.Heard(event.quieter_db, event.echo)
+                self.verdict = "undecided"
                 self.user = Talking(self._utterances, event.at, overlap=True, heard=heard)
-                suspect = event.quieter_db < overlap.BACKGROUND_DB and event.echo < overlap.ECHO
-                return begin + (self._side.hold(now) if suspect else self._side.duck(now))
+                loud = self._evidence_of(self.user, now).loud
+                return begin + (self._side.hold(now) if loud else self._side.duck(now))
         self.user = Talking(self._utterances, event.at)
         commands = begin + self._side.unduck()
         if self.policy.mode != "manual":
@@ -167,7 +168,7 @@ class TurnMachine(TurnState):
         match self.user:
             case Talking(utterance=event.utterance) | Pausing(utterance=event.utterance):
                 self.user.partial = event.text
-                self.user.heard.repeats, self.user.heard.asked = event.repeats, event.asked
+                self.user.heard.words(event)
                 return self._judge(now) if self.user.overlap else []
         return []
 
@@ -177,18 +178,20 @@ class TurnMachine(TurnState):
         user = self.user
         if not isinstance(user, Pausing) or (user.utterance, user.pause) != (event.utterance, event.pause):
             return []
-        user.text = event.text.strip()
-        user.heard.repeats, user.heard.asked = event.repeats, event.asked
-        if user.overlap:
-            commands = self._judge(now)
-            return commands + self._consider(now) if self.user is user else commands
-        return self._consider(now)
+        user.text, user.transcribed = event.text.strip(), now
+        user.heard.words(event)
+        commands = self._judge(now) if user.overlap else []
+        if self.user is user:
+            commands += self._consider(now)
+        if self.user is user and self.policy.score_wait_s > 0:
+            commands.append(e.ScoreTurn(user.utterance, user.pause, user.text))
+        return commands
 
     def _scored(self, event: e.TurnScored, now: float) -> list[Command]:
         user = self.user
         if not isinstance(user, Pausing) or (user.utterance, user.pause) != (event.utterance, event.pause):
             return []
-        user.score = event.probability
+        user.score = Score(event.probability, event.weight)
         return self._consider(now) if user.text is not None else []
 
     def _recognition_failed(self, utterance: int, pause: int, now: float) -> list[Command]:
@@ -313,11 +316,12 @@ class TurnMachine(TurnState):
         user = self.user
         assert isinstance(user, Talking | Pausing) and user.overlap
         evidence = self._evidence_of(user, now)
-        verdict = self._arbiter(evidence, self.policy)
+        self.verdict = verdict = self._arbiter(evidence, self.policy)
         if verdict == "interruption":
             return self._interrupt(now)
-        if verdict == "undecided":
-            return []
+        if verdict == "undecided":  # too faint at first, or taken for a backchannel that goes on
+            again = isinstance(user, Talking) and evidence.loud and self._side.held_since is None
+            return self._side.hold(now) if again else []
         return self._resume_and_drop(now) if _is_settled(evidence, verdict) else self._side.resume(now)
 
     def _overlap_heard(self, event: e.OverlapHeard, now: float) -> list[Command]:

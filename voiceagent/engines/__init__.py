@@ -22,6 +22,7 @@ REGISTRY: dict[Kind, dict[str, str]] = {
         "scripted": "voiceagent.engines.scripted:ScriptedVad",
     },
     "turn": {
+        "llama": "voiceagent.engines.llama_turn:LlamaTurn",
         "smart": "voiceagent.engines.smart_turn:SmartTurn",
     },
     "asr": {

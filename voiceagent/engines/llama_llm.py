@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import secrets
-import tempfile
 import uuid
 from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +23,7 @@ from voiceagent.core.peer import Tool
 from voiceagent.engines import chat_messages, weights
 from voiceagent.engines.chat_chunks import ChatChunks, complaint
 from voiceagent.engines.handover import Handover
+from voiceagent.engines.llama_server import start
 from voiceagent.engines.slots import Slots
 from voiceagent.errors import Category, ConfigError, EngineError
 from voiceagent.ports import LlmDelta, LlmEnd, LlmRequest, TextDelta, ToolCallDelta
@@ -86,7 +85,16 @@ class LlamaLlm:
         path = Path(self._options.model).expanduser() if self._options.model else weights.verify(weights.SMOLLM2)
         if not path.is_file():
             raise ConfigError(f"llm llama: the model file {path} does not exist")
-        server = _start(self._options, path)
+        server = start(
+            path,
+            slots=self._options.slots,
+            slot_tokens=self._options.slot_tokens,
+            batch=self._options.batch,
+            threads=self._options.threads or min(2, os.cpu_count() or 1),
+            spins=self._options.spins,
+            gpu_layers=self._options.gpu_layers,
+            cache_mib=self._options.cache_mib,
+        )
         warm = {"messages": [{"role": "user", "content": "Hello."}], "max_tokens": 2, "id_slot": 0}
         server.handle_chat_completions(warm)
         self._pool = ThreadPoolExecutor(self._options.slots, thread_name_prefix="llama")
@@ -351,36 +359,3 @@ def _named(tool: Tool, schema: Mapping[str, Any]) -> dict[str, Any]:
 
 def _unavailable(why: str) -> EngineError:
     return EngineError(f"the llama engine is {why}", stage="llm", category="unavailable")
-
-
-def _start(options: LlamaOptions, path: Path) -> Any:
-    """A running llama.cpp server loop. Its HTTP side is of no use here and is made unreachable."""
-    try:
-        os.putenv("GOMP_SPINCOUNT", str(options.spins))  # read by OpenMP when xllamacpp loads it
-        import xllamacpp
-    except ImportError as error:
-        raise ConfigError("llm llama: xllamacpp is not installed; run: pip install 'voiceagent[local]'") from error
-    params = xllamacpp.CommonParams()
-    params.model.path = str(path)
-    params.n_parallel = options.slots
-    params.n_ctx = options.slots * options.slot_tokens
-    params.n_batch = params.n_ubatch = max(options.batch, options.slots)
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = options.threads or min(2, os.cpu_count() or 1)
-    params.n_gpu_layers = options.gpu_layers
-    params.cache_ram_mib = options.cache_mib
-    params.cache_idle_slots = False  # copying a prompt that stays in its slot costs time and saves nothing
-    params.n_cache_reuse = 16  # when old items are dropped, shift what was evaluated behind them
-    params.prefill_assistant = False  # a conversation that ends with the assistant's words gets a new message
-    params.verbosity = -1  # nothing on stdout or stderr
-    params.ui = params.endpoint_slots = False
-    params.endpoint_metrics = True  # for Server.handle_metrics
-    params.n_threads_http = 1
-    params.api_keys = [secrets.token_urlsafe(24)]
-    with tempfile.TemporaryDirectory(prefix="voiceagent-") as folder:
-        if os.name == "posix":
-            params.hostnames = [f"{folder}/llama.sock"]  # gone with the folder, once the server listens
-        try:
-            return xllamacpp.Server(params)
-        except (RuntimeError, ValueError) as error:
-            message = f"llama.cpp cannot load {path.name}: {complaint(error)}"
-            raise EngineError(message, stage="llm", category="unavailable") from error

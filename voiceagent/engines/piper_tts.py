@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,17 @@ class PiperTts:
             model.render(Job(text, 1.0))
         self.rate = model.rate
         self._latin = model.latin
-        self._worker = Worker("piper", "tts", lambda jobs: [model.render(job) for job in jobs])
+
+        def fresh() -> Callable[[list[Job]], list[Part | Exception]]:
+            again = _load(self._options)
+            return lambda jobs: [again.render(job) for job in jobs]
+
+        self._worker = Worker("piper", "tts", lambda jobs: [model.render(job) for job in jobs], reload=fresh)
+
+    @property
+    def worker(self) -> Worker[Job, Part] | None:
+        """Its queue and its thread, to be watched."""
+        return self._worker
 
     async def speak(self, chunks: AsyncIterator[str], voice: Voice) -> AsyncGenerator[Speech, None]:
         """Sound for each chunk as it comes; the first chunk of a reply goes before later chunks of other replies.
@@ -173,7 +183,7 @@ def _aligned(path: Path) -> bytes | str:
     """The model with its phoneme durations as a second output; as it is where that cannot be (no word times then)."""
     try:
         import onnx
-        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+        from google.protobuf.message import DecodeError
         from piper.patch_voice_with_alignment import add_alignment_output
     except ImportError:
         return str(path)

@@ -8,7 +8,9 @@ a file whose hash is known. An input is 64 samples of the past and one window of
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -57,30 +59,41 @@ class SileroVad:
         if self._options.threads < 1 or self._options.max_batch < 1 or self._options.linger_ms < 0:
             raise ConfigError("silero: threads and max_batch must be at least 1, linger_ms at least 0")
         self._worker: Worker[tuple[_State, bytes], float] | None = None
-        self._session: Any = None
+        self._model = b""
         self._open = 0
 
     def load(self) -> None:
         """Check the weights and load the model. Blocking. Raises ConfigError."""
         if self._worker is not None:
             return
+        self._model = _streams_as_batch(verify(SILERO_VAD).read_bytes())
         try:
-            import onnxruntime
+            run = self._fresh_run()
+            run([(_fresh(), bytes(2 * _WINDOW))])
         except ImportError as error:
             raise ConfigError(f"the silero vad needs onnxruntime: {error}") from error
-        model = _streams_as_batch(verify(SILERO_VAD).read_bytes())
+        except Exception as error:
+            raise ConfigError(f"the silero vad cannot be loaded: {error}") from error
+        self._worker = Worker(
+            "silero-vad", "vad", run, max_batch=self._options.max_batch, limit=4096, reload=self._fresh_run
+        )
+
+    def _fresh_run(self) -> Callable[[list[tuple[_State, bytes]]], list[float | Exception]]:
+        """The model anew. Blocking."""
+        import onnxruntime
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._options.threads
         options.inter_op_num_threads = 1
         options.enable_cpu_mem_arena = False
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a spinning thread burns a core
-        try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-            self._run([(_fresh(), bytes(2 * _WINDOW))])
-        except Exception as error:
-            raise ConfigError(f"the silero vad cannot be loaded: {error}") from error
-        self._worker = Worker("silero-vad", "vad", self._run, max_batch=self._options.max_batch, limit=4096)
+        return partial(_run, onnxruntime.InferenceSession(self._model, options, providers=["CPUExecutionProvider"]))
+
+    @property
+    def worker(self) -> Worker[tuple[_State, bytes], float] | None:
+        """Its queue and its thread, to be watched."""
+        return self._worker
 
     def open(self) -> SileroStream:
         """A stream for one session."""
@@ -105,24 +118,25 @@ class SileroVad:
         except Overloaded as error:
             raise EngineError(str(error), stage="vad", category="unavailable", retryable=True) from error
 
-    def _run(self, items: list[tuple[_State, bytes]]) -> list[float | Exception]:
-        """One window of each stream. In the worker's thread; the only writer of the states while they are in it."""
-        states = [state for state, _ in items]
-        windows = np.frombuffer(b"".join(pcm for _, pcm in items), "<i2").reshape(len(items), _WINDOW)
-        floats = windows.astype(np.float32) / np.float32(32768)
-        past = np.stack([state.past for state in states])
-        voice, h, c = self._session.run(
-            None,
-            {
-                "input": np.concatenate([past, floats], axis=1),
-                "h": np.stack([state.h for state in states])[None],
-                "c": np.stack([state.c for state in states])[None],
-            },
-        )
-        for index, state in enumerate(states):
-            state.past = floats[index, -_PAST:].copy()
-            state.h, state.c = h[0, index].copy(), c[0, index].copy()
-        return [float(probability) for probability in voice]
+
+def _run(session: Any, items: list[tuple[_State, bytes]]) -> list[float | Exception]:
+    """One window of each stream. In the worker's thread; the only writer of the states while they are in it."""
+    states = [state for state, _ in items]
+    windows = np.frombuffer(b"".join(pcm for _, pcm in items), "<i2").reshape(len(items), _WINDOW)
+    floats = windows.astype(np.float32) / np.float32(32768)
+    past = np.stack([state.past for state in states])
+    voice, h, c = session.run(
+        None,
+        {
+            "input": np.concatenate([past, floats], axis=1),
+            "h": np.stack([state.h for state in states])[None],
+            "c": np.stack([state.c for state in states])[None],
+        },
+    )
+    for index, state in enumerate(states):
+        state.past = floats[index, -_PAST:].copy()
+        state.h, state.c = h[0, index].copy(), c[0, index].copy()
+    return [float(probability) for probability in voice]
 
 
 class SileroStream:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +39,7 @@ class SmartTurn:
 
     rate = RATE
     wants_s = _WINDOW_S
+    weight = 0.22  # of its log odds: a logistic regression in benchmarks/turn_detection.py
 
     @dataclass(frozen=True, slots=True)
     class Options:
@@ -53,6 +54,7 @@ class SmartTurn:
             raise ConfigError("smart turn: threads and max_batch must be at least 1")
         self.cost_s = 0.03  # until `load` has measured it
         self._session: Any = None
+        self._fresh: Callable[[], Any]
         self._bands: MelBands = mel_bands(_MELS)
         self._worker: Worker[bytes, float] | None = None
 
@@ -71,12 +73,22 @@ class SmartTurn:
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a spinning thread burns a core
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._fresh = lambda: onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = self._fresh()
             self._run([bytes(BYTES_PER_SAMPLE)])
             self.cost_s = statistics.median(self._timed() for _ in range(3))
         except Exception as error:
             raise ConfigError(f"the smart turn detector cannot be loaded: {error}") from error
-        self._worker = Worker("smart-turn", "turn", self._run, max_batch=self._options.max_batch)
+        self._worker = Worker("smart-turn", "turn", self._run, max_batch=self._options.max_batch, reload=self._reload)
+
+    @property
+    def worker(self) -> Worker[bytes, float] | None:
+        """Its queue and its thread, to be watched."""
+        return self._worker
+
+    def _reload(self) -> Callable[[list[bytes]], list[float | Exception]]:
+        self._session = self._fresh()
+        return self._run
 
     async def score(self, pcm: bytes, text: str, items: Sequence[Item]) -> TurnScore:
         """How likely the turn that `pcm` (int16, 16 kHz) ends with is over. Looks at the last 8 s; ignores the words.

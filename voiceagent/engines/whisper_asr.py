@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
@@ -74,7 +74,8 @@ class WhisperAsr:
 
         `model`: a folder with another CTranslate2 Whisper (model.bin, tokenizer.json); "" is the embedded tiny.en.
         `threads`: 1 is fastest for models this small (2 make a token three times as slow). A partial comes no sooner
-        than `partial_interval_s` of new audio, and `partial_cost_ratio` times what the last one cost.
+        than `partial_interval_s` of new audio, and `partial_cost_ratio` times what the last one cost; over the agent,
+        after the first one, than `urgent_interval_s`.
         """
 
         model: str = ""
@@ -83,6 +84,7 @@ class WhisperAsr:
         beam: int = 1
         language: str = "en"
         partial_interval_s: float = 0.5
+        urgent_interval_s: float = 0.25
         partial_cost_ratio: float = 3.0
         padding_s: float = 1.5
         least_s: float = 8.0
@@ -91,12 +93,15 @@ class WhisperAsr:
         self.options = options or self.Options()
         if self.options.threads < 1 or self.options.beam < 1:
             raise ConfigError("whisper: threads and beam must be at least 1")
-        if self.options.partial_interval_s <= 0 or self.options.partial_cost_ratio < 0:
-            raise ConfigError("whisper: partial_interval_s must be above 0, partial_cost_ratio at least 0")
+        if min(self.options.partial_interval_s, self.options.urgent_interval_s) <= 0:
+            raise ConfigError("whisper: partial_interval_s and urgent_interval_s must be above 0")
+        if self.options.partial_cost_ratio < 0:
+            raise ConfigError("whisper: partial_cost_ratio must be at least 0")
         if not 0 <= self.options.padding_s <= 30 or not 0 <= self.options.least_s <= 30:
             raise ConfigError("whisper: padding_s and least_s must be 0..30")
         self._streams: set[WhisperStream] = set()
         self._model: WhisperModel | None = None
+        self._fresh: Callable[[], WhisperModel]
         self._english = not self.options.model  # tiny.en knows no other language
         self._worker: Worker[_Job, Decoded | None] | None = None
 
@@ -108,14 +113,25 @@ class WhisperAsr:
             path = Path(self.options.model).expanduser()
         else:
             path = [verify(weights) for weights in WHISPER_TINY_EN_FILES][0].parent
-        model = WhisperModel(path, self.options.compute_type, self.options.threads)
+        options = self.options
+        self._fresh = lambda: WhisperModel(path, options.compute_type, options.threads)
+        model = self._fresh()
         hum = np.random.default_rng(0).normal(0, 3000, RATE).astype("<i2").tobytes()
         try:
             model.transcribe(hum, self._how(AsrHints()))
         except Exception as error:
             raise ConfigError(f"the whisper model {path} does not work: {error}") from error
         self._model, self._english = model, not model.multilingual
-        self._worker = Worker("whisper-asr", "asr", self._run, limit=1024)
+        self._worker = Worker("whisper-asr", "asr", self._run, limit=1024, reload=self._reload)
+
+    @property
+    def worker(self) -> Worker[_Job, Decoded | None] | None:
+        """Its queue and its thread, to be watched."""
+        return self._worker
+
+    def _reload(self) -> Callable[[list[_Job]], list[Decoded | None | Exception]]:
+        self._model = self._fresh()
+        return self._run
 
     def open(self, hints: AsrHints) -> WhisperStream:
         """A stream for one session."""
@@ -166,7 +182,8 @@ class WhisperStream:
         self._finals = 0  # being awaited
         self._partial: _Job | None = None
         self._closed = False
-        self._pace(0.0)
+        self._urgent = hints.urgent
+        self._pace(0.0, first=True)
 
     def push(self, pcm: bytes) -> None:
         """More int16 mono at 16 kHz; half a sample at the end is dropped. Never blocks."""
@@ -226,7 +243,8 @@ class WhisperStream:
         if self._partial is not None:
             self._partial.wanted = False
         if hints is not None:
-            self._how = self._asr._how(hints)
+            self._how, self._urgent = self._asr._how(hints), hints.urgent
+        self._pace(0.0, first=True)
 
     def close(self) -> None:
         """End `partials`. Idempotent."""
@@ -237,9 +255,11 @@ class WhisperStream:
         self._utterance = _Utterance()
         self._wake.set()
 
-    def _pace(self, cost_s: float) -> None:
+    def _pace(self, cost_s: float, *, first: bool = False) -> None:
         options = self._asr.options
-        self._due_bytes = int(max(options.partial_interval_s, options.partial_cost_ratio * cost_s) * _BYTES_S)
+        urgent = self._urgent and not first  # the first has the padding before the onset as well
+        interval_s = options.urgent_interval_s if urgent else options.partial_interval_s
+        self._due_bytes = int(max(interval_s, options.partial_cost_ratio * cost_s) * _BYTES_S)
 
     async def _settle(self, utterance: _Utterance, priority: int) -> Decoded | None:
         """The whole utterance so far: decodes what of it is not decoded yet. None when a final overtook a partial."""

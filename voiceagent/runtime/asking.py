@@ -13,6 +13,7 @@ from voiceagent.core import peer as p
 from voiceagent.core.floors import Waiting
 from voiceagent.core.items import Item
 from voiceagent.errors import RequestError
+from voiceagent.runtime.absence import Absence
 
 if TYPE_CHECKING:
     from voiceagent.runtime.session import Session
@@ -26,6 +27,7 @@ class Asking:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._absence = Absence(session)
         self._wanted_by: str | None = None  # the request for the reply that waits for a transcript
 
     def ask(self, request: p.Request) -> None:
@@ -67,6 +69,10 @@ class Asking:
             case p.ClearOutput():
                 if session.machine.reply is not None:
                     session.post(e.CancelRequested())
+            case p.PeerLost():
+                self._absence.begin()
+            case p.PeerResumed():
+                self._absence.end()
             case _:
                 assert_never(request)
 

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from voiceagent.core import events as e
 from voiceagent.core.voicing import VoiceGate
-from voiceagent.errors import Overloaded
+from voiceagent.errors import EngineError, Overloaded
 from voiceagent.ports import AsrStream, Vad
 from voiceagent.runtime.overhearing import Overhearing
 
@@ -75,7 +75,9 @@ class Ears:
             return
         try:
             probability = await self._stream.push(pcm)
-        except Overloaded:
+        except (Overloaded, EngineError) as error:
+            if isinstance(error, EngineError) and not error.retryable:  # else the model is being started again
+                raise
             self.missed += 1
             probability = 1.0 if self.gate.voiced else 0.0
         change = self.gate.push(probability, end - duration, duration)

@@ -20,19 +20,21 @@ class FarEnd:
 
     def __init__(self) -> None:
         self._pieces: deque[tuple[float, bytes]] = deque()  # (time of the first sample, PCM at RATE)
+        self._new: deque[tuple[float, bytes, int]] = deque()  # not yet at RATE: often nobody asks
         self._resampler: Resampler | None = None
         self._rate = 0
 
     def sent(self, pcm: bytes, rate: int, plays_at: float) -> None:
         """A piece left, and begins to sound at `plays_at`."""
-        if self._resampler is None or rate != self._rate:
-            self._resampler, self._rate = Resampler(rate, RATE), rate
-        self._pieces.append((plays_at, self._resampler.push(pcm)))
+        self._new.append((plays_at, pcm, rate))
+        while self._new[0][0] < plays_at - KEPT_S:
+            self._new.popleft()
         while self._pieces and self._pieces[0][0] < plays_at - KEPT_S:
             self._pieces.popleft()
 
     def flushed(self, now: float) -> None:
         """What would have sounded after `now` is not played."""
+        self._convert()
         while self._pieces and self._pieces[-1][0] >= now:
             self._pieces.pop()
         if self._pieces:
@@ -42,6 +44,7 @@ class FarEnd:
 
     def between(self, start: float, samples: int) -> bytes:
         """What sounded from `start` on: exactly `samples` samples at 16 kHz, silence where there was nothing."""
+        self._convert()
         while self._pieces and self._pieces[0][0] < start - KEPT_S:
             self._pieces.popleft()  # nothing new is sent that would push it out
         out = bytearray(samples * BYTES_PER_SAMPLE)
@@ -58,4 +61,11 @@ class FarEnd:
     @property
     def silent(self) -> bool:
         """Whether nothing was sent lately."""
-        return not self._pieces
+        return not self._pieces and not self._new
+
+    def _convert(self) -> None:
+        while self._new:
+            plays_at, pcm, rate = self._new.popleft()
+            if self._resampler is None or rate != self._rate:
+                self._resampler, self._rate = Resampler(rate, RATE), rate
+            self._pieces.append((plays_at, self._resampler.push(pcm)))

@@ -8,6 +8,7 @@ step, and, more than SLACK_S ahead, an engine whose answer is due: its time must
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Protocol
 
@@ -59,6 +60,7 @@ class Listening:
         self._resampler: tuple[int, Resampler] | None = None
         self._rest = b""
         self._stall: asyncio.TimerHandle | None = None
+        self._stall_at = 0.0  # loop time
 
     def wake(self) -> None:
         """What is awaited may have changed."""
@@ -78,13 +80,14 @@ class Listening:
                 self._stall.cancel()
 
     async def _listen(self, request: AppendAudio) -> None:
-        if self._stall is not None:
-            self._stall.cancel()
+        self._stall_at = math.inf  # not while this is heard
         size = round(PIECE_S * request.rate) * BYTES_PER_SAMPLE
         for start in range(0, len(request.pcm), size):
             await self._keep_pace()
             await self._hear(request.pcm[start : start + size], request.rate)
-        self._stall = self._call_at(self._loop.time() + STALL_S, self._stalled)
+        self._stall_at = self._loop.time() + STALL_S
+        if self._stall is None:
+            self._stall = self._call_at(self._stall_at, self._stalled)
 
     async def _keep_pace(self) -> None:
         while self._awaiting():
@@ -118,4 +121,9 @@ class Listening:
         return self._resampler[1].push(pcm)
 
     def _stalled(self) -> None:
+        self._stall = None
+        if self._stall_at > self._loop.time():  # audio has come since: one timer, not one for every frame
+            if self._stall_at < math.inf:
+                self._stall = self._call_at(self._stall_at, self._stalled)
+            return
         self._ears.stalled(self._clock.now(self._loop.time()))

@@ -34,12 +34,14 @@ class Playout:
         live: Callable[[], Reply | None],
         post: Callable[[e.Event], None],
         first_sent: Callable[[Reply], None],
+        frame_left: Callable[[float], None] = lambda late_s: None,
     ) -> None:
         self._transport = transport
         self._telling = telling
         self._live = live
         self._post = post
         self._first_sent = first_sent
+        self._frame_left = frame_left
         self._changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._pacers: dict[int, Pacer] = {}
@@ -56,6 +58,11 @@ class Playout:
         """Samples of this reply that ever left: the peer cannot have played more."""
         pacer = self._pacers.get(reply.number)
         return 0 if pacer is None else pacer.most
+
+    def played(self, reply: Reply) -> int:
+        """Samples of this reply that the peer has played by now, as far as can be known."""
+        pacer = self._pacers.get(reply.number)
+        return 0 if pacer is None else pacer.played(self._loop.time())
 
     def flush(self, reply: Reply) -> int:
         """Nothing more of this reply is played. Returns the samples that were."""
@@ -127,12 +134,15 @@ class Playout:
             frame = audio.pcm[start : start + size]
             samples = len(frame) // BYTES_PER_SAMPLE
             await self._permission(reply)
+            due = float("inf")
             while wait := pacer.wait_s(self._loop.time(), samples):
+                due = self._loop.time() + wait
                 await self._change(wait)
                 await self._permission(reply)
             index = self._telling.message(reply)
             self._start(reply)
             now = self._loop.time()
+            self._frame_left(max(0.0, now - due))
             frame = self._shaped(frame)
             self.far.sent(frame, audio.rate, now + pacer.rest_s(now))
             pacer.send(samples, now)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from voiceagent.core import events as e
@@ -39,12 +40,12 @@ class Recognising:
         self._finals: dict[AsrStream, int] = {}  # flushes under way
         self.stream = self._open()
 
-    def begin(self, utterance: int) -> None:
-        """From now on audio belongs to this utterance."""
+    def begin(self, utterance: int, *, urgent: bool = False) -> None:
+        """From now on audio belongs to this utterance. `urgent`: see AsrHints."""
         if self._finals.get(self.stream):
             self.stream = self._open()
         self._utterance = utterance
-        self.stream.reset(self.hints)
+        self.stream.reset(replace(self.hints, urgent=urgent))
 
     def drop(self) -> None:
         """The utterance is forgotten."""
@@ -73,7 +74,8 @@ class Recognising:
                     async for hypothesis in hypotheses:
                         if stream is self.stream and hypothesis.text:
                             text = hypothesis.text
-                            self._post(e.PartialTranscript(self._utterance, text, *self._own_words(text)))
+                            own = self._own_words(text)
+                            self._post(e.PartialTranscript(self._utterance, text, *own, hypothesis.confidence))
                 return
             except (EngineError, Overloaded) as error:  # the final will say whether this is serious
                 self._fault("partial transcript", error)
@@ -83,7 +85,8 @@ class Recognising:
         try:
             hypothesis = await stream.flush()
             text = hypothesis.text
-            answer: e.Event = e.FinalTranscript(utterance, pause, text, *self._own_words(text))
+            own = self._own_words(text)
+            answer: e.Event = e.FinalTranscript(utterance, pause, text, *own, hypothesis.confidence)
         except (EngineError, Overloaded) as error:
             self._fault("final transcript", error)
             answer = e.RecognitionFailed(utterance, pause)

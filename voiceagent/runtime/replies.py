@@ -22,6 +22,7 @@ from voiceagent.runtime.graph import Work
 from voiceagent.runtime.playout import Playout
 from voiceagent.runtime.replying import Call, End, Out, Reply, Replying, Text
 from voiceagent.runtime.telling import Telling
+from voiceagent.runtime.trace import ReplyRecord
 
 if TYPE_CHECKING:
     from voiceagent.runtime.session import Session
@@ -43,7 +44,7 @@ class Replies:
         self._wanted = ReplySpec()
         self._to_warm: tuple[Item, ...] | None = None
         self._warming = False
-        self.playout = Playout(transport, self._telling, self._live, session.post, self._first_sent)
+        self.playout = Playout(transport, self._telling, self._live, self._played, self._first_sent, session.load.frame)
 
     # --- the floor's replies ------------------------------------------------------------------------------------
 
@@ -95,6 +96,7 @@ class Replies:
         elif reply.output == "audio" and reply.message_index is not None and played < account.generated:
             self._session.history.set_heard(reply.item_id, text, duration, "incomplete")
         self._telling.ended(reply, *_outcome(reply))
+        self._record(reply, duration)
 
     def acknowledge(self, item_id: str, audio_end_s: float) -> float:
         """The peer played this item up to here: its word overrules the estimate. Returns the clamped time."""
@@ -112,6 +114,10 @@ class Replies:
     def active(self) -> Reply | None:
         """The reply on the floor."""
         return self._replies.get(self._session.machine.reply or 0)
+
+    def get(self, number: int) -> Reply | None:
+        """A reply of the floor by its number; None once its account is no longer kept."""
+        return self._replies.get(number)
 
     def active_id(self) -> str | None:
         """Its id, as the peer knows it."""
@@ -262,6 +268,20 @@ class Replies:
     def _live(self) -> Reply | None:
         number = self._session.machine.live
         return None if number is None else self._replies.get(number)
+
+    def _played(self, event: e.Event) -> None:
+        if isinstance(event, e.PlayoutFinished):
+            reply = self._replies[event.reply]
+            self._record(reply, reply.account.generated / reply.account.rate if reply.account.rate else 0.0)
+        self._session.post(event)
+
+    def _record(self, reply: Reply, heard_s: float) -> None:
+        account = reply.account
+        made_s = max(reply.made_s, account.generated / account.rate if account.rate else 0.0)
+        outcome = (reply.reason or "failed") if reply.cancelled else "finished"
+        self._session.trace.reply(
+            ReplyRecord(reply.number, reply.origin, outcome, reply.tokens, made_s, heard_s, reply.written)
+        )
 
     def _first_sent(self, reply: Reply) -> None:
         if reply.origin in ("turn", "native"):

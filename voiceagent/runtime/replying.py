@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from voiceagent.core.budget import Mark
 from voiceagent.core.events import Origin
-from voiceagent.core.frames import ReplyAudio
+from voiceagent.core.frames import BYTES_PER_SAMPLE, ReplyAudio
 from voiceagent.core.ledger import ReplyAccount
 from voiceagent.core.peer import Output, ReplySpec, ReplyStatus, Usage
 from voiceagent.core.segmenter import Segmenter
@@ -79,6 +79,8 @@ class Reply:
     message_index: int | None = None  # the message's place among the output items, once begun
     message_open: bool = False
     written: str = ""  # text told so far (captions of speech, or a written reply)
+    tokens: int = 0  # deltas of the language model, which are tokens or nearly so
+    made_s: float = 0.0  # speech made, played or not
     ended: bool = False  # the peer was told of its end
     cancelled: bool = False
     reason: str | None = None  # why it was cancelled
@@ -147,6 +149,7 @@ class Replying:
             async with aclosing(self._tts().speak(_drain(chunks), self._voice)) as pieces:
                 async for piece in pieces:
                     self._mark("first_audio")
+                    self._reply.made_s += len(piece.pcm) / BYTES_PER_SAMPLE / piece.rate
                     self._spoke = self._spoke or bool(piece.pcm)
                     await self._reply.out.put(
                         ReplyAudio(self._reply.number, piece.pcm, piece.rate, piece.text, piece.words)
@@ -180,6 +183,7 @@ class Replying:
                 match delta:
                     case TextDelta():
                         self._mark("first_token")
+                        self._reply.tokens += 1
                         yield delta.text
                     case ToolCallDelta():
                         self._mark("first_token")

@@ -10,6 +10,7 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import assert_never
 
 from voiceagent.core import events as e
@@ -20,6 +21,7 @@ from voiceagent.core.floors import Pausing, Quiet, Speaking, Thinking, Waiting
 from voiceagent.core.history import History
 from voiceagent.core.items import AudioPart, Item, Message
 from voiceagent.core.peer import SessionOptions
+from voiceagent.core.policy import TurnPolicy
 from voiceagent.core.streamclock import StreamClock
 from voiceagent.core.turns import TurnMachine
 from voiceagent.errors import EngineError, Overloaded, TransportError
@@ -31,6 +33,7 @@ from voiceagent.runtime.enhancing import Enhancing
 from voiceagent.runtime.graph import Graph
 from voiceagent.runtime.listening import Listening
 from voiceagent.runtime.load import Load
+from voiceagent.runtime.observing import Observing
 from voiceagent.runtime.overhearing import Overhearing
 from voiceagent.runtime.recognising import Recognising
 from voiceagent.runtime.replies import Replies
@@ -66,7 +69,7 @@ class Session:
         self.tell = transport.tell
         self.trace = trace or Trace()
         self.load = load or Load()
-        self.machine = TurnMachine(options.policy, options.language)
+        self.machine = TurnMachine(self._policy(options), options.language)
         self.history = History()
         self.clock = StreamClock()
         self.account = TurnAccount()
@@ -78,6 +81,8 @@ class Session:
         self._items: dict[int, tuple[str, float]] = {}  # utterance -> (item id, session time it began)
         self.replies = Replies(self, transport, self._graph.spawn)
         self._asking = Asking(self)
+        self._observing: Observing | None = None
+        self._observe()
         self._recognising: Recognising | None = None
         self._listening: Listening | None = None
         self._ears: Ears | DuplexEars
@@ -126,7 +131,8 @@ class Session:
         self._graph.spawn("session", self._converse())
         self._graph.spawn("playout", self.replies.playout.run())
         try:
-            await self._graph.run()
+            with self.load.conversation(self._transport, self._in_turn):
+                await self._graph.run()
         except EngineError as error:
             self.trace.fault("session", error)
             code, reason = CLOSE_BROKEN, "a part that every conversation needs has failed"
@@ -138,6 +144,8 @@ class Session:
         finally:
             if self._timer is not None:
                 self._timer.cancel()
+            if self._observing is not None:
+                self._observing.close()
             self.replies.close()
             self._ears.close()
             if self._enhancing is not None:
@@ -148,7 +156,7 @@ class Session:
             await self._transport.aclose(code, reason)
 
     async def _converse(self) -> None:
-        self.trace.opened(self.id, self.options.policy, self.options.language)
+        self.trace.opened(self.id, self.machine.policy, self.options.language)
         self.tell(p.SessionOpened(self.id, self.options))
         self._listening = listening = Listening(
             self._transport,
@@ -176,10 +184,24 @@ class Session:
             self._tune(self._ears)
         if self._recognising is not None:
             self._recognising.hints = self._hints()
-        self.post(e.PolicyChanged(options.policy))
+        self.post(e.PolicyChanged(self._policy(options)))
         self.tell(p.Configured(options))
+        self._observe()
         if (old.instructions, old.tools) != (options.instructions, options.tools):
             self.replies.prefill()
+
+    def _observe(self) -> None:
+        observing, wanted = self._observing, self.options.observe
+        if observing is not None and not wanted:
+            observing.close()
+            self._observing = None
+        elif observing is None and wanted:
+            items = {utterance: item_id for utterance, (item_id, _) in self._items.items()}
+            self._observing = Observing(self, items, self._graph.call_at)
+
+    def _policy(self, options: SessionOptions) -> TurnPolicy:
+        """Nobody waits for the score of a turn detector there is not."""
+        return options.policy if self.engines.turn is not None else replace(options.policy, score_wait_s=0.0)
 
     def _tune(self, ears: Ears) -> None:
         ears.gate.threshold = self.options.vad_threshold
@@ -193,6 +215,11 @@ class Session:
         """The peer committed or cleared what was said; speech that goes on is a new utterance."""
         if isinstance(self._ears, Ears):
             self._ears.restart()
+
+    def item_of(self, utterance: int) -> str | None:
+        """The item that this utterance is or will be; None once its transcript is known, or it was dropped."""
+        promised = self._items.get(utterance)
+        return None if promised is None else promised[0]
 
     def is_promised(self, item_id: str) -> bool:
         """Whether an item to come was announced under this id."""
@@ -221,10 +248,15 @@ class Session:
             self.post(e.LoadChanged(self.load.busy))
         now = self.now()
         self._mark_event(event, now)
+        verdict = self.machine.verdict
         commands = self.machine.step(event, now)
+        if self.machine.verdict != verdict:
+            self.trace.judged(self.machine.verdict)
         self.trace.step(now, event, commands)
         for command in commands:
             self._obey(command, now)
+        if self._observing is not None:
+            self._observing.stepped(event, commands, now)
         if isinstance(event, e.PartialTranscript) and not self.machine.busy:
             self.replies.prefill(event.text)
         self.replies.playout.wake()
@@ -247,6 +279,10 @@ class Session:
             self._timer = self._graph.call_at(self._loop.time() + ROUNDING_S, self._due)
         else:
             self.post(e.DeadlinePassed())
+
+    def _in_turn(self) -> bool:
+        """Whether somebody speaks, or is about to: leaving now would cut them off."""
+        return not isinstance(self.machine.user, Quiet) or self.machine.busy
 
     def _awaiting(self) -> bool:
         """Whether the answer of an engine is due, for which the machine waits a limited time."""
@@ -287,7 +323,7 @@ class Session:
             case e.BeginUtterance():
                 self._items[command.utterance] = (self.new_id("item"), command.at)
                 if self._recognising is not None:
-                    self._recognising.begin(command.utterance)
+                    self._recognising.begin(command.utterance, urgent=self.machine.overlapping)
                 self.replies.prefill()
             case e.AnnounceSpeechStarted():
                 at = self.clock.stream_s(command.at - self.options.prefix_padding_s)
@@ -329,16 +365,15 @@ class Session:
 
     def _score(self, command: e.ScoreTurn) -> None:
         turn = self.engines.turn
-        if turn is None or not isinstance(self._ears, Ears):
+        if turn is None or not isinstance(self._ears, Ears) or (turn.wants_s > 0) != (command.text is None):
             return
         pcm = self._ears.recent(turn.wants_s) if turn.wants_s else b""
-        user = self.machine.user
-        text = "" if isinstance(user, Quiet) else user.partial or ""
+        text = command.text or ""
 
         async def ask() -> None:
             try:
                 score = await turn.score(pcm, text, self.history.items)
-                self.post(e.TurnScored(command.utterance, command.pause, score.probability))
+                self.post(e.TurnScored(command.utterance, command.pause, score.probability, turn.weight))
             except (EngineError, Overloaded) as error:
                 self.trace.fault("turn detector", error)
 

@@ -16,52 +16,165 @@ from typing import Any, TextIO, get_args
 from voiceagent.core import events as e
 from voiceagent.core.budget import TurnAccount
 from voiceagent.core.events import Command, Event
+from voiceagent.core.overlap import Verdict
 from voiceagent.core.policy import TurnPolicy
 from voiceagent.core.turns import TurnMachine
-from voiceagent.errors import ConfigError
+from voiceagent.errors import ConfigError, EngineError, Overloaded
 
 log = logging.getLogger("voiceagent")
 
 _NAMES: dict[str, type[Any]] = {kind.__name__: kind for kind in (*get_args(Event), *get_args(Command))}
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class ReplyRecord:
+    """What became of one reply: `outcome` is "finished" or the reason it was cancelled (core.events.CancelReason).
+
+    `made_s` seconds of speech were made and `heard_s` of them played; `tokens` came from the language model; `text` is
+    what the peer was told of its words.
+    """
+
+    number: int
+    origin: e.Origin
+    outcome: str
+    tokens: int
+    made_s: float
+    heard_s: float
+    text: str
+
+
 class Trace:
-    """Where a session's story goes. This one keeps nothing but the turns' accounts, logged at debug level."""
+    """Where a session's story goes. This one keeps nothing, and logs; what people said only where `content`.
+
+    Every method is called on the event loop, in the course of the conversation: it must take far less than 1 ms, and
+    may not raise.
+    """
+
+    _session = ""
+    _content = False
+
+    def __init__(self, *, content: bool = False) -> None:
+        self._content = content
 
     def opened(self, session_id: str, policy: TurnPolicy, language: str | None) -> None:
         """A session began."""
-        log.info("session %s opened", session_id)
+        self._session = session_id
+        self._log(logging.INFO, "session_opened", f"session {session_id} opened", language=language)
 
     def language(self, language: str | None) -> None:
         """The user is expected to speak this language from now on."""
 
+    def judged(self, verdict: Verdict) -> None:
+        """What the speech over the agent is thought to be has changed; the step that follows is its consequence."""
+
     def step(self, now: float, event: Event, commands: Sequence[Command]) -> None:
         """The machine took an event at session time `now` and answered with commands."""
+        for command in commands if self._content else ():
+            if isinstance(command, e.CommitTurn | e.CompleteTranscript) and command.text:
+                self._log(logging.INFO, "user", f"user: {command.text}", utterance=command.utterance, text=command.text)
 
     def turn(self, account: TurnAccount) -> None:
         """The first sound of a reply left: the turn's account."""
-        log.debug("turn %d: %s", account.turn, account.stages())
+        stages = {name: round(seconds * 1000, 1) for name, seconds in account.stages().items()}
+        whole = account.voice_to_voice_s
+        ms = None if whole is None else round(whole * 1000, 1)
+        self._log(
+            logging.INFO,
+            "turn",
+            f"turn {account.turn}: {stages} ms",
+            turn=account.turn,
+            stages_ms=stages,
+            voice_to_voice_ms=ms,
+        )
+
+    def reply(self, record: ReplyRecord) -> None:
+        """A reply is over, played or not."""
+        told = dataclasses.asdict(record)
+        if not self._content:
+            del told["text"]
+        self._log(logging.INFO, "reply", f"reply {record.number}: {record.outcome}", **told)
 
     def fault(self, what: str, error: Exception) -> None:
         """Something failed that the conversation survives."""
-        log.warning("%s: %s", what, error)
+        stage, category = blame(error)
+        words = str(error) if self._content or category in _OUR_WORDS else f"{stage} failed ({category})"
+        self._log(logging.WARNING, "fault", f"{what}: {words}", during=what, stage=stage, category=category)
 
     def closed(self) -> None:
         """The session ended."""
+        self._log(logging.INFO, "session_closed", f"session {self._session} closed")
+
+    def _log(self, level: int, event: str, message: str, **fields: Any) -> None:
+        log.log(level, "%s", message, extra={"fields": {"event": event, "session": self._session, **fields}})
+
+
+# Errors whose words are written here; those of the other categories may quote a model, and so what people said.
+_OUR_WORDS = ("timeout", "unavailable", "overloaded")
+
+
+def blame(error: Exception) -> tuple[str, str]:
+    """The stage and the category of a failure, each one of a few words."""
+    match error:
+        case EngineError():
+            return error.stage, error.category
+        case Overloaded():
+            return "queue", "overloaded"
+        case _:
+            return "other", "internal"
+
+
+class TraceAll(Trace):
+    """Several traces of one session, told in this order."""
+
+    def __init__(self, traces: Sequence[Trace]) -> None:
+        super().__init__()
+        self._traces = tuple(traces)
+
+    def opened(self, session_id: str, policy: TurnPolicy, language: str | None) -> None:
+        for trace in self._traces:
+            trace.opened(session_id, policy, language)
+
+    def language(self, language: str | None) -> None:
+        for trace in self._traces:
+            trace.language(language)
+
+    def judged(self, verdict: Verdict) -> None:
+        for trace in self._traces:
+            trace.judged(verdict)
+
+    def step(self, now: float, event: Event, commands: Sequence[Command]) -> None:
+        for trace in self._traces:
+            trace.step(now, event, commands)
+
+    def turn(self, account: TurnAccount) -> None:
+        for trace in self._traces:
+            trace.turn(account)
+
+    def reply(self, record: ReplyRecord) -> None:
+        for trace in self._traces:
+            trace.reply(record)
+
+    def fault(self, what: str, error: Exception) -> None:
+        for trace in self._traces:
+            trace.fault(what, error)
+
+    def closed(self) -> None:
+        for trace in self._traces:
+            trace.closed()
 
 
 class TraceFile(Trace):
     """A JSONL file: one header, then one line a step. Written with the interpreter's buffering, flushed at the end.
 
-    A disk that cannot be written ends the trace, never the conversation.
+    A disk that cannot be written ends the trace, never the conversation. It logs nothing else.
     """
 
     def __init__(self, directory: Path) -> None:
+        super().__init__(content=True)
         self._directory = directory
         self._file: TextIO | None = None
 
     def opened(self, session_id: str, policy: TurnPolicy, language: str | None) -> None:
-        super().opened(session_id, policy, language)
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             # A lone surrogate (a peer's "\\ud800") has no UTF-8; written as its escape it is JSON again.
@@ -87,11 +200,12 @@ class TraceFile(Trace):
         self._write({"now": now, "event": pack(event), "commands": [pack(command) for command in commands]})
 
     def turn(self, account: TurnAccount) -> None:
-        super().turn(account)
         self._write({"turn": account.turn, "marks": account.marks})
 
+    def reply(self, record: ReplyRecord) -> None:
+        self._write({"reply": dataclasses.asdict(record)})
+
     def fault(self, what: str, error: Exception) -> None:
-        super().fault(what, error)
         self._write({"fault": what, "error": str(error)})
 
     def closed(self) -> None:

@@ -1,4 +1,4 @@
-"""A WebSocket as a ports.Transport: text frames through a codec, one ordered bounded outbox, one writer task.
+"""A WebSocket as a ports.Transport: messages through a codec, one ordered bounded outbox, one writer task.
 
 Decides what a slow, broken or abusive client costs: bounded memory, a bounded wait, then the end of its session.
 Half-open sockets are found by the server's WebSocket pings (see server.py). Made by server.py.
@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from voiceagent.core.peer import Notice, Request
 from voiceagent.errors import RequestError, TransportError
-from voiceagent.wire import Codec
+from voiceagent.wire import Codec, Reaction
 
 MAX_MESSAGE = 16 * 1024 * 1024  # bytes
 
 # Close codes of RFC 6455, 7.4.1, and of the IANA registry (1013)
 NORMAL, POLICY, TOO_BIG, FAILED, TRY_LATER = 1000, 1008, 1009, 1011, 1013
+SEND_NOW = "voiceagent.send_now"  # the ASGI extension by which serving.py's connections send without a wait
 MAX_REASON = 120  # bytes; a close frame holds 123
 
 
@@ -47,12 +50,17 @@ class WebSocketTransport:
         self._socket = socket
         self._codec = codec
         self._bounds = bounds or Bounds()
-        self._outbox: deque[str] = deque()
+        self._outbox: deque[str | bytes] = deque()
+        self._due: deque[Request] = deque()  # what one message asked beyond its first request; a codec gives few
         self._chars = 0
         self._errors = 0
         self._broken: TransportError | None = None
         self._closing: tuple[int, str] | None = None
         self._peer_left = False
+        self._sending = False  # the writer has taken a message that has not left
+        extension = (socket.scope.get("extensions") or {}).get(SEND_NOW) or {}
+        self._send_now: Callable[[str | bytes], bool] = extension.get("send", _not_now)
+        self._stop_waiting: Callable[[], None] | None = extension.get("wake")
         self._receiving: asyncio.Timeout | None = None
         self._work = asyncio.Event()  # the writer has something to do
         self._room = asyncio.Event()  # `play` may go on
@@ -62,9 +70,13 @@ class WebSocketTransport:
     async def receive(self) -> Request:
         """The next request; a refused one is answered here. Raises TransportError."""
         while True:
+            if self._due:
+                return self._due.popleft()
             message = await self._next()
             try:
-                request = self._codec.receive(message) if isinstance(message, str) else self._refuse_binary()
+                if isinstance(message, bytes) and not self._codec.binary:
+                    raise _no_binary()
+                request = self._codec.receive(message)
             except RequestError as error:
                 self._errors += 1
                 self._put(self._codec.error(error))
@@ -72,14 +84,18 @@ class WebSocketTransport:
                     self._break(POLICY, f"{self._errors} bad requests in a row")
                 continue
             self._errors = 0
-            if request is not None:
+            if isinstance(request, Reaction):
+                self._due.extend(request.requests)
+                for answer in request.answers:
+                    self._put(answer)
+            elif request is not None:
                 return request
 
     def tell(self, notice: Notice) -> None:
         """Queue a notice. A client that lets the outbox overflow loses its session."""
         if self._broken is None and self._closing is None:
-            for text in self._codec.encode(notice):
-                self._put(text)
+            for message in self._codec.encode(notice):
+                self._put(message)
 
     async def play(self, notice: Notice) -> None:
         """Queue a notice, when the client has read enough of what came before. Raises TransportError."""
@@ -93,7 +109,10 @@ class WebSocketTransport:
             raise self._gone(self._broken)
         if self._closing is not None:
             raise TransportError("closed here", code=self._closing[0])
-        self.tell(notice)
+        for message in self._codec.encode(notice):
+            # Nothing is before it: no need to wake the writer.
+            if self._outbox or self._sending or not self._send_now(message):
+                self._put(message)
 
     async def aclose(self, code: int, reason: str) -> None:
         """Send what is queued, then close; gives up on a client that does not read. Idempotent, leaves no task."""
@@ -114,36 +133,44 @@ class WebSocketTransport:
             raise self._gone(self._broken)
         if self._closing is not None:
             raise TransportError("closed here", code=self._closing[0])
-        try:
-            # Without a deadline until `_break` or `aclose` gives it one that is over.
-            async with asyncio.timeout(None) as self._receiving:
-                message = await self._socket.receive()
-        except TimeoutError:
-            closed = self._broken or TransportError("closed here", code=(self._closing or (NORMAL, ""))[0])
-            raise self._gone(closed) from None
-        finally:
-            self._receiving = None
+        if self._stop_waiting is not None:
+            message = await self._socket.receive()
+            if self._broken is not None or self._closing is not None:  # `_wake` spoke, or it does not matter any more
+                raise self._over()
+        else:
+            message = await self._interruptible()
         if message["type"] == "websocket.disconnect":
             self._peer_left = True
             code = message.get("code") or 1005
             self._break(code, message.get("reason") or "the peer closed")
             raise TransportError(f"the peer closed ({code})", code=code)
         text = message.get("text")
-        if text is None:
-            return bytes(message.get("bytes") or b"")
-        if len(text) > self._bounds.max_message:
+        content: str | bytes = bytes(message.get("bytes") or b"") if text is None else text
+        if len(content) > self._bounds.max_message:
             self._break(TOO_BIG, "the message is too big")
             raise TransportError("the message is too big", code=TOO_BIG)
-        return str(text)
+        return content
 
-    def _refuse_binary(self) -> Request:
-        raise RequestError("Binary messages are not understood; send JSON text.", code="invalid_json")
+    async def _interruptible(self) -> Message:
+        """The next message of a server without our extension."""
+        try:
+            # Without a deadline until `_break` or `aclose` gives it one that is over.
+            async with asyncio.timeout(None) as self._receiving:
+                return await self._socket.receive()
+        except TimeoutError:
+            raise self._over() from None
+        finally:
+            self._receiving = None
 
-    def _put(self, text: str) -> None:
+    def _over(self) -> TransportError:
+        closed = self._broken or TransportError("closed here", code=(self._closing or (NORMAL, ""))[0])
+        return self._gone(closed)
+
+    def _put(self, message: str | bytes) -> None:
         if self._broken is not None:
             return
-        self._outbox.append(text)
-        self._chars += len(text)
+        self._outbox.append(message)
+        self._chars += len(message)
         if len(self._outbox) > self._bounds.hard_messages or self._chars > self._bounds.hard_chars:
             self._break(TRY_LATER, "the client does not read")
             return
@@ -162,21 +189,29 @@ class WebSocketTransport:
     def _wake(self) -> None:
         self._room.set()
         self._work.set()
-        if self._receiving is not None:
+        if self._stop_waiting is not None:
+            self._stop_waiting()
+        elif self._receiving is not None:
             self._receiving.reschedule(asyncio.get_running_loop().time())
 
     def _gone(self, broken: TransportError) -> TransportError:
         return TransportError(str(broken), code=broken.code)
 
+    async def _send(self, message: str | bytes) -> None:
+        self._sending = True
+        kind = "text" if isinstance(message, str) else "bytes"
+        await self._socket.send({"type": "websocket.send", kind: message})
+        self._sending = False
+
     async def _write(self) -> None:
         try:
             while True:
                 if self._outbox:
-                    text = self._outbox.popleft()
-                    self._chars -= len(text)
+                    message = self._outbox.popleft()
+                    self._chars -= len(message)
                     if len(self._outbox) < self._bounds.soft_messages and self._chars < self._bounds.soft_chars:
                         self._room.set()
-                    await self._socket.send_text(text)
+                    await self._send(message)
                 elif self._closing is not None:
                     if not self._peer_left:
                         await self._socket.close(*self._closing)
@@ -187,3 +222,12 @@ class WebSocketTransport:
         except (WebSocketDisconnect, RuntimeError, OSError):
             # Gone, or closed by the server above us: starlette and uvicorn say it in these three ways.
             self._break(1006, "the connection is lost")
+
+
+def _not_now(message: str | bytes) -> bool:
+    """Of a server that knows no better way."""
+    return False
+
+
+def _no_binary() -> RequestError:
+    return RequestError("Binary messages are not understood; send JSON text.", code="invalid_json")

@@ -13,14 +13,16 @@ from dataclasses import replace
 
 import msgspec
 
-from voiceagent.core import peer
+from voiceagent.core import observations, peer
 from voiceagent.core.peer import Notice, Request, SessionOptions
 from voiceagent.errors import RequestError
 from voiceagent.wire import realtime_beta as beta_dialect
+from voiceagent.wire import realtime_extension as extension
 from voiceagent.wire.fields import MAX_ID, Fields, too_long, wrong_type
 from voiceagent.wire.realtime_audio import AudioReader
 from voiceagent.wire.realtime_items import parse_item
 from voiceagent.wire.realtime_notices import error_event, plain_events
+from voiceagent.wire.realtime_playout import ServerPlayout
 from voiceagent.wire.realtime_responses import Event, Replies, parse_response
 from voiceagent.wire.realtime_session import Ground, Kind, SessionView, opening, session_object, updated
 
@@ -34,7 +36,10 @@ class RealtimeCodec:
 
     `voices` are the names the engine knows: any other name is echoed and spoken in the default voice. `expires_at` is
     Unix seconds. `beta` speaks the beta dialect. `session_id` names the session until SessionOpened does.
+    `server_playout`: sound travels beside the events both ways (WebRTC), and the transport calls `playing`.
     """
+
+    binary = False
 
     def __init__(
         self,
@@ -47,6 +52,7 @@ class RealtimeCodec:
         beta: bool = False,
         session_id: str = "",
         expires_at: int = 0,
+        server_playout: bool = False,
     ) -> None:
         self._ground = Ground(defaults, model, tuple(voices), recogniser)
         self._asked = self._in_force = opening(self._ground, kind)
@@ -55,9 +61,11 @@ class RealtimeCodec:
         self._beta = beta
         self._session_id = session_id or f"sess_{secrets.token_hex(12)}"
         self._expires_at = expires_at
+        self.resume_offer: extension.ResumeOffer | None = None  # shown to a client that asked for the extension
         self._events = f"event_{secrets.token_hex(6)}_"
         self._count = 0
         self._clears = 0
+        self._playout = ServerPlayout() if server_playout else None
         audio_event = beta_dialect.AUDIO_DELTA if beta else "response.output_audio.delta"
         self._replies = Replies(f"conv_{secrets.token_hex(12)}", audio_event)
         self._decode = msgspec.json.Decoder().decode
@@ -84,12 +92,22 @@ class RealtimeCodec:
     @property
     def session(self) -> Event:
         """The full effective session object, as the dialect shows it."""
-        shown = session_object(self._in_force, self._ground, self._session_id, self._expires_at)
+        shown = self._shown()
         return beta_dialect.flat_session(shown) if self._beta else shown
+
+    @property
+    def extended(self) -> bool:
+        """Whether the extension's events are on."""
+        return self._in_force.options.observe
 
     def preset(self, session: object) -> None:
         """Apply a session object before the session opens (that of a client secret). Raises RequestError."""
         self._asked = self._in_force = updated(self._asked, Fields(session, "session"), self._ground)
+        self._reader = AudioReader(self._asked.input_format)
+
+    def follow(self, other: RealtimeCodec) -> None:
+        """Take over from the codec of an earlier connection: what was asked there last is in force."""
+        self._asked = self._in_force = other._asked
         self._reader = AudioReader(self._asked.input_format)
 
     # --- in -----------------------------------------------------------------------------------------------------
@@ -117,6 +135,8 @@ class RealtimeCodec:
             raise
 
     def _append(self, event: Fields, request_id: str | None) -> Request | None:
+        if self._playout is not None:
+            raise RequestError("Audio comes over the audio track of this connection.", code="invalid_value")
         pcm = self._reader.read(event.required("audio", None))
         return peer.AppendAudio(pcm, self._reader.format.rate, request_id) if pcm else None
 
@@ -175,10 +195,18 @@ class RealtimeCodec:
     def encode(self, notice: Notice) -> list[str]:
         """The events that say this, in order; none for what this API has no word for."""
         if isinstance(notice, peer.MessageAudio):  # the hot path
+            if self._playout is not None:
+                return []
             sound = self._replies.audio(notice)
             # The ids in the head are JSON already, and base64 needs no escapes.
             return [f'{sound[0]},"event_id":"{self._event_id()}","delta":"{sound[1]}"}}'] if sound else []
-        events = self._events_of(notice)
+        return self._told(self._events_of(notice) + (self._playout.after(notice) if self._playout else []))
+
+    def playing(self, reply_id: str, on: bool) -> list[str]:
+        """The events that say that the sound of this reply begins, or has ended (`server_playout` only)."""
+        return self._told(self._playout.playing(reply_id, on)) if self._playout else []
+
+    def _told(self, events: list[Event]) -> list[str]:
         if self._beta:
             events = [told for event in events if (told := beta_dialect.from_ga(event)) is not None]
         return [self._json(event) for event in events]
@@ -214,20 +242,33 @@ class RealtimeCodec:
                 raise AssertionError("encode() answers this one")
             case peer.OutputCleared():
                 return self._output_cleared(notice)
+            case (
+                observations.UserCaption()
+                | observations.AgentCaption()
+                | observations.FloorNoted()
+                | observations.TurnMeasured()
+            ):
+                return [extension.extension_event(notice)]
             case _:
                 return plain_events(notice)
 
     def _session_event(self, notice: peer.SessionOpened | peer.Configured) -> Event:
         if isinstance(notice, peer.SessionOpened):
             self._session_id = notice.session_id
+            self._asked = replace(self._asked, options=notice.options)
         kind = "session.created" if isinstance(notice, peer.SessionOpened) else "session.updated"
         if kind == "session.updated":
             self._in_force = self._answered(notice.options)
         self._in_force = replace(self._in_force, options=notice.options)
-        return {
-            "type": kind,
-            "session": session_object(self._in_force, self._ground, self._session_id, self._expires_at),
-        }
+        resumed = isinstance(notice, peer.SessionOpened) and notice.resumed
+        return {"type": kind, "session": self._shown(resumed=resumed)}
+
+    def _shown(self, *, resumed: bool = False) -> Event:
+        view = self._in_force
+        shown = session_object(view, self._ground, self._session_id, self._expires_at)
+        if view.options.observe:
+            shown[extension.MEMBER] = extension.shown(self.resume_offer, resumed=resumed)
+        return shown
 
     def _answered(self, options: SessionOptions) -> SessionView:
         # The session may have refused some updates, or put its own limits on one: equal options, else the oldest.
@@ -239,7 +280,9 @@ class RealtimeCodec:
 
     def _output_cleared(self, notice: peer.OutputCleared) -> list[Event]:
         # A word of WebRTC and SIP: over WebSocket only those who asked know it; one client dies of unknown types.
-        if not self._clears:
+        asked, self._clears = self._clears > 0, max(0, self._clears - 1)
+        if self._playout is not None:
+            return self._playout.cleared(notice, asked=asked)
+        if not asked:
             return []
-        self._clears -= 1
         return [{"type": "output_audio_buffer.cleared", "response_id": notice.reply_id}]

@@ -32,6 +32,7 @@ _INPUT = {
     "turn_detection": "turn_detection",
 }
 _SAME = ("instructions", "tools", "tool_choice", "tracing", "include", "metadata", "conversation", "input", "id")
+_OURS = "voiceagent"  # this server's extension, the same in both dialects
 
 
 def to_ga(event: Event) -> Event:
@@ -72,6 +73,7 @@ def flat_session(session: Event) -> Event:
         "input_audio_transcription": heard["transcription"],
         "input_audio_noise_reduction": heard["noise_reduction"],
         "turn_detection": heard["turn_detection"],
+        **({_OURS: session[_OURS]} if _OURS in session else {}),
     }
     if spoken is None:
         return flat
@@ -89,7 +91,7 @@ def flat_session(session: Event) -> Event:
 
 
 def _nested(flat: Event) -> Event:
-    nested = {key: flat[key] for key in _SAME if key in flat}
+    nested = {key: flat[key] for key in (*_SAME, _OURS) if key in flat}
     heard: Event = {ga: flat[beta] for beta, ga in _INPUT.items() if beta in flat}
     if "input_audio_format" in flat:
         heard["format"] = _format(flat["input_audio_format"])

@@ -14,6 +14,7 @@ from voiceagent.core.peer import SessionOptions
 from voiceagent.errors import RequestError
 from voiceagent.wire.fields import Fields, wrong_value
 from voiceagent.wire.realtime_audio import AudioFormat, parse_format
+from voiceagent.wire.realtime_extension import events_asked
 from voiceagent.wire.realtime_options import (
     Eagerness,
     echo_tool_choice,
@@ -82,6 +83,8 @@ def updated(view: SessionView, session: Fields, ground: Ground) -> SessionView:
     if view.kind == "realtime":
         view = _with_reply(view, session, ground)
     view = replace(view, kept=_with_kept(view.kept, session))
+    if (observe := events_asked(session)) is not None:
+        view = replace(view, options=replace(view.options, observe=observe))
     audio = session.inner("audio")
     if audio is None:
         return view

@@ -1,0 +1,158 @@
+// Keeps one conversation connected: WebRTC first, WebSocket where that cannot work, again by itself when it is lost, and
+// with the resume token so that the server goes on where it was. Knows nothing of what is said.
+
+import { Trouble } from './troubles.js';
+import { NoWebRtc, WebRtcLink } from './webrtc.js';
+import { WebSocketLink } from './websocket.js';
+
+const BACKOFF_S = [0.3, 1, 2, 4, 8];
+const SESSION = { type: 'realtime', voiceagent: { events: true } };
+
+/**
+ * Events: "state" {state: "connecting" | "open" | "waiting", trouble?, seconds?}, "event" (of the server), "stopped" {trouble}.
+ * `prefer` is "auto", "webrtc" or "websocket".
+ */
+export class Connection extends EventTarget {
+  link = null;
+  #base;
+  #sound;
+  #wanted = false;
+  #wake = () => {};
+  #token = null;
+  #noWebRtc = false;
+
+  constructor(sound, { base = new URL('v1/', document.baseURI), prefer = 'auto', connectMs } = {}) {
+    super();
+    this.#sound = sound;
+    this.#base = base;
+    this.prefer = prefer;
+    this.connectMs = connectMs;
+    window.addEventListener('online', () => this.#wake());
+  }
+
+  /** Runs until `stop`, or until trying again makes no sense. */
+  async start({ key }) {
+    this.#wanted = true;
+    this.#noWebRtc = false;
+    for (let attempt = 0; this.#wanted; ) {
+      let trouble;
+      try {
+        this.#state('connecting', { attempt });
+        const { over } = await this.#open(key);
+        attempt = 0;
+        this.#state('open');
+        const why = await over;
+        trouble = ended(why);
+      } catch (error) {
+        if (!(error instanceof Trouble)) throw error;
+        trouble = error;
+        if (trouble.kind === 'forgotten') this.#token = null;
+      }
+      this.link = null;
+      if (!this.#wanted) break;
+      if (!trouble.again) return this.#stopped(trouble);
+      const seconds = trouble.retryAfter ?? BACKOFF_S[Math.min(attempt, BACKOFF_S.length - 1)];
+      attempt += 1;
+      this.#state('waiting', { trouble, seconds });
+      await this.#pause(seconds);
+    }
+    this.#stopped(null);
+  }
+
+  stop() {
+    this.#wanted = false;
+    this.#token = null;
+    this.link?.close();
+    this.#wake();
+  }
+
+  /** Tries again now instead of when the time is up. */
+  again() {
+    this.#wake();
+  }
+
+  send(event) {
+    this.link?.send(event);
+  }
+
+  /** Opens a link, up to the server's first event; `over` is a promise of its end. Raises Trouble. */
+  async #open(key) {
+    await this.#ask(key);
+    if (this.prefer !== 'websocket' && !this.#noWebRtc) {
+      try {
+        return await this.#through(new WebRtcLink(this.#sound), 'realtime/calls', key);
+      } catch (error) {
+        if (!(error instanceof NoWebRtc)) throw error;
+        if (this.prefer === 'webrtc') throw new Trouble('unreachable', { detail: error.message });
+        this.#noWebRtc = true; // for this talk
+      }
+    }
+    try {
+      return await this.#through(new WebSocketLink(this.#sound), 'realtime', key);
+    } catch (error) {
+      if (!(error instanceof Trouble) || error.kind !== 'lost') throw error;
+      // It was refused, and browsers do not say why. The server answers and takes the key: so there is no place for us.
+      throw this.#token === null ? new Trouble('busy', { retryAfter: 5 }) : new Trouble('forgotten');
+    }
+  }
+
+  async #through(link, path, key) {
+    const url = new URL(path, this.#base);
+    url.searchParams.set('voiceagent_events', '1');
+    if (this.#token) url.searchParams.set('resume', this.#token);
+    const over = new Promise((resolve) => link.addEventListener('over', ({ detail }) => resolve(detail)));
+    const created = new Promise((resolve) => link.addEventListener('event', () => resolve(null), { once: true }));
+    link.addEventListener('event', ({ detail }) => this.#receive(detail));
+    this.link = link;
+    await link.open({ url, key, session: SESSION, connectMs: this.connectMs });
+    if (!this.#wanted) link.close();
+    const early = await Promise.race([created, over]);
+    if (early) throw ended(early);
+    return { over };
+  }
+
+  /** Asks over HTTP what a WebSocket would not tell: whether a key is needed, whether the models are loaded. */
+  async #ask(key) {
+    let ready, models;
+    try {
+      ready = await fetch(new URL('../readyz', this.#base));
+      models = await fetch(new URL('models', this.#base), { headers: key ? { Authorization: `Bearer ${key}` } : {} });
+    } catch {
+      throw new Trouble('unreachable');
+    }
+    if (ready.status === 503) throw new Trouble('loading', { retryAfter: Trouble.busy(ready).retryAfter });
+    const trouble = Trouble.ofResponse(models, Boolean(key));
+    if (trouble) throw trouble;
+  }
+
+  #receive(event) {
+    if (event.type === 'session.created') this.#token = event.session.voiceagent?.resume?.token ?? null;
+    this.dispatchEvent(new CustomEvent('event', { detail: event }));
+  }
+
+  #pause(seconds) {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, seconds * 1000);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  #state(state, rest = {}) {
+    this.dispatchEvent(new CustomEvent('state', { detail: { state, ...rest } }));
+  }
+
+  #stopped(trouble) {
+    this.#wanted = false;
+    this.dispatchEvent(new CustomEvent('stopped', { detail: { trouble } }));
+  }
+}
+
+/** What the end of a link means. Codes of RFC 6455, 7.4.1: 1000 the session is over, 1008 we misbehaved, 1013 try later. */
+function ended({ code, reason }) {
+  if (code === 1000 || code === 1008) return new Trouble('ended', { detail: reason });
+  if (code !== 1013) return new Trouble('lost');
+  return new Trouble('busy', { retryAfter: Number(/in (\d+) s/.exec(reason)?.[1] ?? 5) });
+}

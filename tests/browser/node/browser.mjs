@@ -1,0 +1,185 @@
+// A real Chromium with the page in it, and the eyes and ears of a test: what was said on the console, which hosts were asked,
+// what the page's loudspeaker was given. Used by scenarios.mjs.
+
+import puppeteer from 'puppeteer-core';
+
+const FLAGS = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--autoplay-policy=no-user-gesture-required',
+  '--disable-features=WebRtcHideLocalIpsWithMdns',
+  '--disable-background-timer-throttling',
+  '--disable-renderer-backgrounding',
+];
+const MICROPHONE = ['--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream'];
+
+/** `wav`: what the microphone hears from the moment it is opened, once or again and again. `microphone`: "yes", "none", "denied". */
+export async function launch({ wav = null, again = false, microphone = 'yes', size = { width: 1280, height: 860 } } = {}) {
+  const flags = {
+    yes: [...MICROPHONE, ...(wav ? [`--use-file-for-fake-audio-capture=${wav}${again ? '' : '%noloop'}`] : [])],
+    none: ['--use-fake-ui-for-media-stream'],
+    denied: ['--use-fake-device-for-media-stream', '--deny-permission-prompts'],
+  }[microphone];
+  return puppeteer.launch({
+    executablePath: process.env.CHROMIUM || '/usr/bin/chromium',
+    headless: true,
+    protocolTimeout: 30_000,
+    defaultViewport: size,
+    args: [...FLAGS, ...flags],
+  });
+}
+
+export class Visitor {
+  errors = []; // console errors and uncaught exceptions
+  hosts = new Set();
+  bytes = 0; // of all responses, as they came over the wire
+  frames = []; // events received over WebSockets
+  sent = []; // events sent over them
+
+  /** Opens the page. `route`: a UDP relay (relays.mjs) that WebRTC has to go through. */
+  static async visit(browser, url, { route = null, features = [] } = {}) {
+    const self = new Visitor();
+    self.browser = browser;
+    self.page = await browser.newPage();
+    await self.page.emulateMediaFeatures(features);
+    await self.#watch();
+    await self.page.exposeFunction('routed', async (address, port) => (route ? route.through(address, port) : port));
+    await self.page.evaluateOnNewDocument(tap);
+    await self.page.goto(url, { waitUntil: 'networkidle0' });
+    return self;
+  }
+
+  async #watch() {
+    const network = await this.page.createCDPSession();
+    await network.send('Network.enable');
+    network.on('Network.loadingFinished', ({ encodedDataLength }) => (this.bytes += encodedDataLength));
+    network.on('Network.webSocketFrameReceived', ({ response }) => this.frames.push(JSON.parse(response.payloadData)));
+    network.on('Network.webSocketFrameSent', ({ response }) => {
+      if (response.opcode === 1) this.sent.push(JSON.parse(response.payloadData));
+    });
+    this.page.on('request', (request) => this.hosts.add(new URL(request.url()).host));
+    this.page.on('pageerror', (error) => this.errors.push(String(error)));
+    this.page.on('console', (message) => {
+      if (message.type() === 'error' || message.type() === 'warn') this.errors.push(message.text());
+    });
+  }
+
+  /** Waits until `test(argument)` holds in the page. */
+  async until(test, argument = null, seconds = 20) {
+    try {
+      await this.page.waitForFunction(test, { timeout: seconds * 1000, polling: 50 }, argument);
+    } catch (error) {
+      throw new Error(`never: ${test} ${JSON.stringify(argument)}; the page: ${JSON.stringify(await this.seen())}`, { cause: error });
+    }
+  }
+
+  state(state, seconds) {
+    return this.until((wanted) => document.body.dataset.state === wanted, state, seconds);
+  }
+
+  /** A caption of `role` that is final and holds `words` (any case). `from`: captions before this one do not count. */
+  caption(role, words, { from = 0, seconds = 20 } = {}) {
+    return this.until(
+      ({ role, words, from }) =>
+        [...document.querySelectorAll('#captions li')]
+          .slice(from)
+          .some((line) => line.matches(`.${role}.final`) && line.innerText.toLowerCase().includes(words)),
+      { role, words, from },
+      seconds,
+    );
+  }
+
+  async type(words) {
+    await this.page.type('#words', words);
+    await this.page.keyboard.press('Enter');
+  }
+
+  /** What a person sees, and what the loudspeaker was given (sum of squares; and what WebRTC counted). */
+  seen() {
+    return this.page.evaluate(async () => {
+      const text = (id) => document.getElementById(id).innerText.trim();
+      const lines = [...document.querySelectorAll('#captions li')].map((line) => ({
+        role: line.classList.contains('user') ? 'user' : 'agent',
+        final: line.classList.contains('final'),
+        text: line.querySelector('p').innerText.trim(),
+        struck: line.querySelector('del')?.innerText.trim() ?? '',
+      }));
+      const received = { energy: 0, lost: 0, concealed: 0, jitter: 0 };
+      for (const peer of window.tapped.peers) {
+        for (const report of (await peer.getStats()).values()) {
+          if (report.type !== 'inbound-rtp' || report.kind !== 'audio') continue;
+          received.energy += report.totalAudioEnergy;
+          received.lost += report.packetsLost;
+          received.concealed += report.concealedSamples;
+          received.jitter = (1000 * report.jitterBufferDelay) / Math.max(1, report.jitterBufferEmittedCount);
+        }
+      }
+      return {
+        state: document.body.dataset.state,
+        phase: document.body.dataset.phase,
+        link: document.body.dataset.link ?? null,
+        trouble: document.getElementById('trouble').hidden ? '' : text('trouble-text'),
+        status: text('status'),
+        spoken: document.getElementById('spoken').textContent,
+        lines,
+        played: window.tapped.energy(),
+        received,
+        counts: ['interrupted', 'held', 'resumed'].map((name) => Number(text(`count-${name}`))),
+        turns: [...document.querySelectorAll('#waterfall tr')].map((row) => ({
+          stages: row.querySelector('.unseen').textContent,
+          total: row.querySelector('.sum').innerText,
+          measured: row.querySelector('.sum').title,
+        })),
+        statistics: text('statistics'),
+      };
+    });
+  }
+
+  /** Everything for the report. */
+  async facts() {
+    const { errors, bytes } = this;
+    return { ...(await this.seen()), errors, bytes, hosts: [...this.hosts] };
+  }
+}
+
+/** Runs in the page before its own scripts: counts what goes to the loudspeaker, keeps the peers, reroutes their packets. */
+function tap() {
+  const analysers = [];
+  let sum = 0;
+  const buffer = new Float32Array(1024);
+  setInterval(() => {
+    for (const analyser of analysers) {
+      analyser.getFloatTimeDomainData(buffer);
+      for (const sample of buffer) sum += sample * sample;
+    }
+  }, 20);
+  window.tapped = { peers: [], energy: () => sum };
+
+  const connect = AudioNode.prototype.connect;
+  AudioNode.prototype.connect = function (target, ...rest) {
+    if (target instanceof AudioDestinationNode) {
+      const analyser = target.context.createAnalyser();
+      analyser.fftSize = 1024;
+      connect.call(this, analyser);
+      analysers.push(analyser);
+    }
+    return connect.call(this, target, ...rest);
+  };
+
+  window.RTCPeerConnection = class extends window.RTCPeerConnection {
+    constructor(...options) {
+      super(...options);
+      window.tapped.peers.push(this);
+    }
+
+    async setRemoteDescription(description) {
+      const lines = description.sdp.split('\r\n').map(async (line) => {
+        const parts = line.split(' ');
+        if (!line.startsWith('a=candidate:')) return line;
+        parts[5] = await window.routed(parts[4], Number(parts[5]));
+        return parts.join(' ');
+      });
+      return super.setRemoteDescription({ ...description, sdp: (await Promise.all(lines)).join('\r\n') });
+    }
+  };
+}
