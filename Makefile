@@ -6,11 +6,11 @@ CONFIG ?=
 ARGS ?=
 VENV := .venv
 CLIENTS := .venv-clients
-NODE := tests/clients/node
+NODES := tests/clients/node tests/clients/rtvi_node tests/browser/node
 BIN := $(VENV)/bin
 PIP := -m pip install --disable-pip-version-check --no-input --require-hashes --only-binary=:all:
 NPM := $(shell command -v npm 2>/dev/null)
-NODE_STAMP := $(if $(NPM),$(if $(wildcard $(NODE)/package-lock.json),$(NODE)/node_modules/.stamp))
+NODE_STAMPS := $(if $(NPM),$(NODES:%=%/node_modules/.stamp))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -19,7 +19,7 @@ NODE_STAMP := $(if $(NPM),$(if $(wildcard $(NODE)/package-lock.json),$(NODE)/nod
 help: ## this list
 	@echo "make serve     install what is missing, then start the server on http://127.0.0.1:8080"
 	@echo "               HOST=, PORT=, CONFIG=agent.toml; a host that others can reach needs VOICEAGENT_API_KEY"
-	@echo "make test      all tests that need no browser, phone or GPU, from scratch; ARGS='-k barge' passes to pytest"
+	@echo "make test      all tests that need no phone or GPU, from scratch (a browser's, where there is Chromium); ARGS='-k barge' passes to pytest"
 	@echo "make check     format, lint, types, layers"
 	@echo "make coverage  branch coverage of core/ by its own tests: 100 % or it fails"
 	@echo "make format    rewrite the code in the house's format"
@@ -56,13 +56,13 @@ $(CLIENTS)/.stamp: requirements/clients.txt | $(BIN)/python
 	$(CLIENTS)/bin/python $(PIP) -r requirements/clients.txt
 	@touch $@
 
-$(NODE)/node_modules/.stamp: $(NODE)/package-lock.json $(NODE)/package.json
-	cd $(NODE) && npm ci --no-audit --no-fund
+%/node_modules/.stamp: %/package-lock.json %/package.json
+	cd $* && npm ci --no-audit --no-fund
 	@touch $@
 
 install: $(VENV)/.project
 
-install-test: $(VENV)/.test $(CLIENTS)/.stamp $(NODE_STAMP)
+install-test: $(VENV)/.test $(CLIENTS)/.stamp $(NODE_STAMPS)
 
 # --- what is run ------------------------------------------------------------------------------------------------------
 
@@ -70,7 +70,7 @@ serve: install
 	@exec $(BIN)/voiceagent serve $(CONFIG)
 
 test: install-test
-	$(if $(NODE_STAMP),,@echo "npm or $(NODE)/package-lock.json is missing: tests with Node clients are skipped")
+	$(if $(NPM),,@echo "npm is missing: tests with Node clients and browsers are skipped")
 	VOICEAGENT_CLIENTS_PYTHON=$(CURDIR)/$(CLIENTS)/bin/python $(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/.test
@@ -99,6 +99,6 @@ lock: | $(BIN)/python
 	PATH="$(CURDIR)/$(BIN):$$PATH" LOCK_FLAGS=$(if $(UPGRADE),--upgrade) sh scripts/lock.sh
 
 clean:
-	rm -rf $(VENV) $(CLIENTS) $(NODE)/node_modules build dist *.egg-info .cache .coverage .hypothesis \
+	rm -rf $(VENV) $(CLIENTS) $(NODES:%=%/node_modules) build dist *.egg-info .cache .coverage .hypothesis \
 		.mypy_cache .pytest_cache .ruff_cache
 	find voiceagent tests benchmarks -name __pycache__ -type d -exec rm -rf {} +

@@ -60,7 +60,7 @@ FROM_VERDICTS = (
 # Title of a figure -> (which peers, at most this share of theirs): what the project wants to reach.
 GOALS: dict[str, tuple[tuple[str, ...], float]] = {
     "voice-to-voice p50, complete questions": (("pipecat", "livekit"), 1 / 3),
-    "CPU seconds of a minute of conversation": (("pipecat",), 1 / 2),
+    "CPU seconds of a conversation": (("pipecat",), 1 / 2),
 }
 
 

@@ -13,7 +13,7 @@ TIMES = (
     ("interruption", "stop_played", "interruption to silence"),
 )
 SHARES = ("cut off at a comma pause", "interruptions obeyed", "answers kept at a backchannel")
-COSTS = ("CPU seconds of a minute of conversation", "memory during a conversation")
+COSTS = ("CPU seconds of a conversation", "memory during a conversation")
 
 
 def draw(measured: Mapping[str, Measured], tables: Mapping[str, Mapping[str, Row]], path: Path) -> None:

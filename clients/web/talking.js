@@ -48,6 +48,9 @@ export class Talking {
     this.pushing = on;
     this.#sound.mute(on || this.#muted);
     this.#detect(on ? null : this.#detection);
+    if (!on) return;
+    this.#connection.send({ type: 'input_audio_buffer.clear' }); // what is being said now would never end
+    if (this.#conversation.phase === 'user') this.#conversation.enter('listening');
   }
 
   press() {

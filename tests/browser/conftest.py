@@ -26,7 +26,7 @@ from tests import speech
 from tests.clients.server import serving
 
 NODE = Path(__file__).with_name("node")
-CHROMIUM = os.environ.get("CHROMIUM") or "/usr/bin/chromium"
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome") or "chromium"
 RATE = 48_000  # what Chromium's fake microphone wants
 LIMIT_S = 90.0
 AT_ONCE = 2  # scenes; they wait more than they compute
@@ -48,7 +48,7 @@ story = "{STORY}"
 rhyme = "The cat sat by the fire."
 """
 # A machine that also runs three browsers is busy; whether it is too busy is not the matter here.
-OPEN = "[limits]\nmax_late_frames = 9.0\nmax_loop_lag_s = 90.0\nmax_queue_s = 90.0\n"
+OPEN = "[limits]\nmax_late_frames = 9.0\nmax_loop_lag_s = 90.0\nmax_queue_s = 90.0\ndrain_s = 1.0\n"
 SCRIPTED = "".join(f'[{stage}]\nengine = "scripted"\n' for stage in ("vad", "asr", "tts"))
 DEAF = f'{WORDS}{SCRIPTED}[turn_detector]\nengine = ""\n{OPEN}'
 

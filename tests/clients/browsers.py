@@ -23,8 +23,8 @@ _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-sta
 
 @functools.cache
 def chromium() -> str | None:
-    """The browser; VOICEAGENT_CHROMIUM overrules the search."""
-    return os.environ.get("VOICEAGENT_CHROMIUM") or next(filter(None, map(shutil.which, _BROWSERS)), None)
+    """The browser; CHROMIUM overrules the search."""
+    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, _BROWSERS)), None)
 
 
 @functools.cache
