@@ -10,6 +10,7 @@ import pytest
 
 from tests.runtime.talking import virtually
 from voiceagent.admission import GOING_AWAY, MAX_NOTICES, RESTART, Sessions
+from voiceagent.core.admitting import Bounds
 from voiceagent.errors import Overloaded
 from voiceagent.runtime.load import FEW, Load
 from voiceagent.testing.transport import MemoryTransport
@@ -69,7 +70,7 @@ async def test_retry_after_follows_how_long_sessions_last() -> None:
 @virtually
 async def test_what_is_measured_refuses() -> None:
     load = Load()
-    sessions = Sessions(10, load=load)
+    sessions = Sessions(10, load=load, bounds=Bounds(sessions=10, spared=0))
     load.queue_s = 10.0
     assert "models have work waiting" in str(refused(sessions))
     assert [sessions.overloaded] == ["queue"]

@@ -8,7 +8,7 @@ import pytest
 
 from voiceagent.core.admitting import FIRST_RETRY_S, MAX_RETRY_S, WORDS, Admitting, Bounds, Measured, Refusal
 
-BOUNDS = Bounds(sessions=4, missed=0.05, lag_s=0.05, queue_s=0.3, calm_s=3.0, pace_s=1.0)
+BOUNDS = Bounds(sessions=4, missed=0.05, lag_s=0.05, queue_s=0.3, calm_s=3.0, pace_s=1.0, spared=0)
 CALM = Measured()
 
 
@@ -95,3 +95,17 @@ def test_a_look_does_not_count() -> None:
     warm = Measured(queue_s=0.2)
     assert gate.has_room(warm, 0.0) and gate.has_room(warm, 0.0)
     assert gate.decide(warm, 0.0) is None and not gate.has_room(warm, 0.5)
+
+
+def test_the_first_sessions_are_let_in_however_busy_the_machine_is() -> None:
+    gate = Admitting(replace(BOUNDS, spared=2))
+    late = Measured(missed=1.0, lag_s=1.0, queue_s=9.0)
+    assert gate.decide(replace(late, sessions=1), 1.0) is None
+    refusal = gate.decide(replace(late, sessions=2), 2.0)
+    assert refusal is not None and refusal.reason in ("deadlines", "lag", "queue")
+    assert gate.decide(replace(late, memory=0.95), 3.0) is not None
+
+
+def test_nobody_is_spared_from_memory_running_out() -> None:
+    refusal = Admitting(replace(BOUNDS, spared=2)).decide(Measured(memory=0.95), 1.0)
+    assert refusal is not None and refusal.reason == "memory"

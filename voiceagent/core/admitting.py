@@ -41,6 +41,7 @@ class Bounds:
     memory: float = 0.9
     recovered: float = 0.5  # all signals below this share of their limits (memory: 0.95, it has no peaks) ...
     calm_s: float = 3.0  # ... for so long: sessions are let in again
+    spared: int = 2  # sessions let in however busy the machine is (with other things: a laptop's browser, a test)
     pace_s: float = 1.0  # between two sessions while any signal is above that share
 
 
@@ -98,6 +99,8 @@ class Admitting:
             wait = session_s / self.bounds.sessions
             return Refusal("sessions", f"all {self.bounds.sessions} sessions are taken", self._spread(wait))
         self.observe(measured, now)
+        if measured.sessions < self.bounds.spared and measured.memory < self.bounds.memory:
+            return None  # whoever is late is not late because of them
         if self.overloaded is not None:
             calm = 0.0 if self._calm_since is None else now - self._calm_since
             return Refusal(self.overloaded, WORDS[self.overloaded], self._spread(self.bounds.calm_s - calm))
