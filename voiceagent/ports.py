@@ -124,6 +124,14 @@ class AsrStream(Protocol):
         """
         ...
 
+    def pause(self) -> None:
+        """The voice may just have ended: what was pushed so far is worth recognising before `flush` asks for it."""
+        ...
+
+    def resume(self) -> None:
+        """It had not."""
+        ...
+
     def reset(self, hints: AsrHints | None = None) -> None:
         """A new utterance begins; forget the old one."""
         ...

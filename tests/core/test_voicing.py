@@ -117,3 +117,17 @@ def test_starts_and_stops_take_turns_and_time_goes_on(threshold: float, probabil
     times = [event.at for event in events if isinstance(event, SpeechStarted | SpeechStopped)]
     assert all(before < after for before, after in pairwise(times))
     assert gate.voiced == bool(len(events) % 2)
+
+
+def test_falling_while_it_may_be_the_end() -> None:
+    gate = VoiceGate(0.5)
+    for number in range(3):
+        gate.push(0.9, number * 0.032, 0.032)
+    assert gate.voiced and not gate.falling
+    gate.push(0.1, 0.096, 0.032)
+    assert gate.falling
+    gate.push(0.9, 0.128, 0.032)
+    assert gate.voiced and not gate.falling
+    for number in range(5, 8):
+        gate.push(0.1, number * 0.032, 0.032)
+    assert not gate.voiced and not gate.falling

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,6 +137,78 @@ async def test_partials_grow_and_agree_with_the_final(
     assert any(hypothesis.stable for hypothesis in seen)
     assert final.text.startswith(seen[-1].text[: seen[-1].stable])
     assert final.stable == len(final.text)
+
+
+def counted(asr: WhisperAsr, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of what is decoded from now on."""
+    sizes: list[int] = []
+    decode = asr._decode
+
+    async def decoding(job: Any, priority: int) -> Any:
+        sizes.append(len(job.pcm))
+        return await decode(job, priority)
+
+    monkeypatch.setattr(asr, "_decode", decoding)
+    return sizes
+
+
+@pytest.mark.models
+async def test_what_was_decoded_at_a_pause_is_the_final(
+    asr: WhisperAsr, stream: WhisperStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes, sound = counted(asr, monkeypatch), say(TEXT)
+    stream.push(sound)
+    stream.pause()
+    stream.push(silence(0.1))
+    assert (await stream.flush()).text == TEXT
+    assert sizes == [len(sound)]
+
+
+@pytest.mark.models
+async def test_a_pause_after_which_the_voice_goes_on_is_no_final(
+    asr: WhisperAsr, stream: WhisperStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes, sound = counted(asr, monkeypatch), say(TEXT)
+    half = len(sound) // 4 * 2
+    stream.push(sound[:half])
+    stream.pause()
+    stream.resume()
+    stream.push(sound[half:])
+    assert (await stream.flush()).text == TEXT
+    assert sizes[-1] == len(sound)
+
+
+@pytest.mark.models
+async def test_a_pause_of_an_utterance_that_was_dropped_means_nothing(
+    asr: WhisperAsr, stream: WhisperStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = counted(asr, monkeypatch)
+    stream.push(say("Good morning."))
+    stream.pause()
+    stream.pause()  # a voice that stutters is decoded once
+    stream.reset()
+    stream.push(say(TEXT))
+    assert (await stream.flush()).text == TEXT
+    assert sizes[-1] == len(say(TEXT))
+
+
+@pytest.mark.models
+async def test_a_failure_at_a_pause_is_no_failure_of_the_final(
+    asr: WhisperAsr, stream: WhisperStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode, asked = asr._decode, 0
+
+    async def failing(job: Any, priority: int) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise EngineError("full", stage="asr", category="unavailable", retryable=True)
+        return await decode(job, priority)
+
+    monkeypatch.setattr(asr, "_decode", failing)
+    stream.push(say(TEXT))
+    stream.pause()
+    assert (await stream.flush()).text == TEXT
 
 
 @pytest.mark.models

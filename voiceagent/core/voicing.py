@@ -34,6 +34,11 @@ class VoiceGate:
         """Whether the latest windows may be the begin of speech."""
         return not self._voiced and self._since is not None
 
+    @property
+    def falling(self) -> bool:
+        """Whether the latest windows may be the end of speech."""
+        return self._voiced and self._since is not None
+
     def push(self, probability: float, at: float, duration_s: float) -> SpeechStarted | SpeechStopped | None:
         """What this window changes, if anything. The event's `at` is where voice began, or ended."""
         limit = self.threshold

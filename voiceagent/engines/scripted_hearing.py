@@ -253,6 +253,12 @@ class ScriptedAsrStream:
             if not self._closed and self._partial.text:
                 yield self._partial
 
+    def pause(self) -> None:
+        """Nothing is gained by knowing."""
+
+    def resume(self) -> None:
+        """Nothing was done."""
+
     async def flush(self) -> Hypothesis:
         """All words of every speech heard since `reset`. Raises EngineError."""
         if self._closed:

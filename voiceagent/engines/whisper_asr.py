@@ -28,6 +28,7 @@ _WINDOW_S = 16.0  # a longer tail is cut ...
 _CUT_FROM_S, _CUT_TO_S = 7.0, 14.0  # ... at the quietest place between these
 _BACKLOG_S = 120.0  # undecoded audio kept at most; the oldest goes first
 _PIECES = 256  # pieces of text kept of one utterance: half an hour at least
+_EARLY_EVERY_S = 0.25  # a voice that stutters is not decoded at every dip
 _FINAL, _CUT, _PARTIAL = 0, 1, 2  # priorities
 
 
@@ -60,6 +61,15 @@ class _Utterance:
     agreed: list[str] = field(default_factory=list)  # stable words
     before: list[str] = field(default_factory=list)  # the hypothesis before, for agreement
     shown: str = ""
+
+
+@dataclass(slots=True)
+class _Early:
+    """A decoding begun before anybody asked for it."""
+
+    utterance: _Utterance
+    pieces: int  # cut off by then
+    decoded: asyncio.Future[Decoded | None]
 
 
 class WhisperAsr:
@@ -181,6 +191,8 @@ class WhisperStream:
         self._new_bytes = 0
         self._finals = 0  # being awaited
         self._partial: _Job | None = None
+        self._early: _Early | None = None
+        self._early_at = 0  # samples pushed when the last one was asked for
         self._closed = False
         self._urgent = hints.urgent
         self._pace(0.0, first=True)
@@ -217,6 +229,43 @@ class WhisperStream:
                 utterance.shown = hypothesis.text
                 yield hypothesis
 
+    def pause(self) -> None:
+        """Decode now what `flush` will most likely ask for in three windows of silence."""
+        samples = self._utterance.samples
+        if self._closed or self._finals or samples - self._early_at < _EARLY_EVERY_S * RATE:
+            return
+        self._early_at = samples
+        if self._partial is not None:
+            self._partial.wanted = False
+        job = _Job(bytes(self._utterance.tail), replace(self._how, retry=False))
+        self._forget_early()
+        decoded = asyncio.ensure_future(self._asr._decode(job, _CUT))
+        self._early = _Early(self._utterance, len(self._utterance.pieces), decoded)
+
+    def resume(self) -> None:
+        """The voice went on: that decoding lacks what comes now."""
+        self._forget_early()
+
+    def _forget_early(self) -> None:
+        early, self._early = self._early, None
+        if early is not None:
+            early.decoded.add_done_callback(_ignored)
+            early.decoded.cancel()
+
+    async def _foreseen(self) -> None:
+        """Take over what was decoded when the voice seemed to end: only silence was pushed since."""
+        early, self._early = self._early, None
+        if early is None:
+            return
+        try:
+            decoded = await early.decoded
+        except EngineError:  # the final is asked for as if nothing had been tried
+            return
+        utterance = self._utterance
+        same = early.utterance is utterance and early.pieces == len(utterance.pieces)  # its tail was not cut meanwhile
+        if decoded is not None and not decoded.doubtful and same:
+            utterance.last = utterance.samples, decoded
+
     async def flush(self) -> Hypothesis:
         """Everything since `reset`, final. Raises EngineError."""
         if self._closed:
@@ -227,6 +276,7 @@ class WhisperStream:
         self._finals += 1
         audio_s = utterance.samples / RATE
         try:
+            await self._foreseen()
             heard = await self._settle(utterance, _FINAL)
         finally:
             self._finals -= 1
@@ -237,7 +287,8 @@ class WhisperStream:
     def reset(self, hints: AsrHints | None = None) -> None:
         """A new utterance begins; `hints` None keeps those there are."""
         self._utterance = _Utterance()
-        self._new_bytes = 0
+        self._new_bytes = self._early_at = 0
+        self._forget_early()
         if not self._closed:
             self._wake.clear()
         if self._partial is not None:
@@ -250,6 +301,7 @@ class WhisperStream:
         """End `partials`. Idempotent."""
         self._closed = True
         self._asr._streams.discard(self)
+        self._forget_early()
         if self._partial is not None:
             self._partial.wanted = False
         self._utterance = _Utterance()
@@ -294,6 +346,12 @@ class WhisperStream:
             return await self._asr._decode(job, priority)
         finally:
             self._partial = None
+
+
+def _ignored(decoded: asyncio.Future[Decoded | None]) -> None:
+    """Nobody asks for it any more: what went wrong with it is of no interest."""
+    if not decoded.cancelled():
+        decoded.exception()
 
 
 def _cut(utterance: _Utterance) -> None:

@@ -58,6 +58,7 @@ class Ears:
         self._floor = floor
         self._overhearing = overhearing
         self._suspected = False
+        self._falling = False
         self._ring: deque[bytes] = deque(maxlen=max(1, round(max(RING_S, recent_s) * self.rate / self.block)))
         self._unfed = 0  # newest blocks of the ring the recogniser has not got
         self._end = 0.0
@@ -89,6 +90,7 @@ class Ears:
         elif isinstance(change, e.SpeechStopped):
             self._feed()
             self._post(change)
+        self._foresee()
 
     def stalled(self, now: float) -> None:
         """No audio comes any more: speech in it is over."""
@@ -123,6 +125,15 @@ class Ears:
             self._suspected = False
             if not self.gate.voiced:
                 self._post(e.SpeechDismissed())
+
+    def _foresee(self) -> None:
+        """The end of speech is noticed three windows late; the recogniser need not wait for that."""
+        falling, before = self.gate.falling, self._falling
+        self._falling = falling
+        if falling and not before:
+            self._recogniser().pause()
+        elif before and not falling and self.gate.voiced:
+            self._recogniser().resume()
 
     def _open(self, started: e.SpeechStarted) -> None:
         """Speech began at `started.at`: the recogniser gets it from a little before."""

@@ -24,7 +24,7 @@ from voiceagent.core.peer import SessionOptions
 from voiceagent.core.policy import TurnPolicy
 from voiceagent.core.streamclock import StreamClock
 from voiceagent.core.turns import TurnMachine
-from voiceagent.errors import EngineError, Overloaded, TransportError
+from voiceagent.errors import EngineError, TransportError
 from voiceagent.ports import AsrHints, Engines, Transport
 from voiceagent.runtime.asking import Asking
 from voiceagent.runtime.duplex import DuplexEars
@@ -38,6 +38,7 @@ from voiceagent.runtime.overhearing import Overhearing
 from voiceagent.runtime.recognising import Recognising
 from voiceagent.runtime.replies import Replies
 from voiceagent.runtime.replying import Reply
+from voiceagent.runtime.scoring import Scoring
 from voiceagent.runtime.trace import Trace
 
 ROUNDING_S = 1e-6  # the sum of two floats may fall short of a deadline
@@ -84,6 +85,7 @@ class Session:
         self._observing: Observing | None = None
         self._observe()
         self._recognising: Recognising | None = None
+        self._scoring: Scoring | None = None
         self._listening: Listening | None = None
         self._ears: Ears | DuplexEars
         self._enhancing: Enhancing | None = None
@@ -114,6 +116,10 @@ class Session:
             )
             undo.pop_all()
         self._recognising = recognising
+        if turn is not None:
+            self._scoring = Scoring(
+                turn, ears.recent, lambda: self.history.items, self._graph.spawn, self.post, self.trace.fault
+            )
         self._tune(ears)
         if self.engines.enhancer is not None:
             self._enhancing = Enhancing(self.engines.enhancer, ears, self.replies.playout.far, self._wall)
@@ -259,6 +265,8 @@ class Session:
             self._observing.stepped(event, commands, now)
         if isinstance(event, e.PartialTranscript) and not self.machine.busy:
             self.replies.prefill(event.text)
+            if self._scoring is not None:
+                self._scoring.read_along(event.text)
         self.replies.playout.wake()
         if self._listening is not None:
             self._listening.wake()
@@ -334,7 +342,8 @@ class Session:
                 if self._recognising is not None:
                     self._recognising.finalize(command.utterance, command.pause)
             case e.ScoreTurn():
-                self._score(command)
+                if self._scoring is not None:
+                    self._scoring.score(command)
             case e.DropUtterance():
                 self._drop(command, now)
             case e.CommitTurn():
@@ -362,22 +371,6 @@ class Session:
                 self._graph.stop()
             case _:
                 assert_never(command)
-
-    def _score(self, command: e.ScoreTurn) -> None:
-        turn = self.engines.turn
-        if turn is None or not isinstance(self._ears, Ears) or (turn.wants_s > 0) != (command.text is None):
-            return
-        pcm = self._ears.recent(turn.wants_s) if turn.wants_s else b""
-        text = command.text or ""
-
-        async def ask() -> None:
-            try:
-                score = await turn.score(pcm, text, self.history.items)
-                self.post(e.TurnScored(command.utterance, command.pause, score.probability, turn.weight))
-            except (EngineError, Overloaded) as error:
-                self.trace.fault("turn detector", error)
-
-        self._graph.spawn(f"turn-{command.utterance}.{command.pause}", ask())
 
     def _drop(self, command: e.DropUtterance, now: float) -> None:
         item_id, _ = self._items.pop(command.utterance)
