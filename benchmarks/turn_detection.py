@@ -1,11 +1,12 @@
-"""Smart Turn and the words: how well each tells a finished turn from one cut off inside a sentence, alone and together.
+"""What tells a finished turn from a pause inside one: the words, a language model that reads them, Smart Turn.
 
-`python -m benchmarks.turn_detection [--json FILE] [--quick]`. Finished turns are whole sentences and short answers;
-unfinished ones the same sentences cut where a word ends (Piper's word times, Whisper's for recordings), sentences that
-pause at a comma, and hesitations. A cut has none of the drawing out and breath of a real pause, and a synthesised voice
-little of either: compare, do not believe the absolute figures. The words are judged by core/completeness.py, from the
-true text without marks and from what Whisper makes of the sound. Real recordings are used where they are
-(VOICEAGENT_AUDIO).
+`python -m benchmarks.turn_detection [--json FILE] [--quick]`. Each alone and together, then what the wait of
+core/endpointing.py makes of it: cut-offs and delay for several values of `cut_off_cost_s`. Finished turns are whole
+sentences and short answers; unfinished ones the same sentences cut where a word ends (Piper's word times, Whisper's for
+recordings), sentences that pause at a comma, corrections and hesitations. A cut has none of the drawing out and breath
+of a real pause, and a synthesised voice little of either: compare, do not believe the absolute figures. The words are
+judged from the true text without marks and from what Whisper makes of the sound. Real recordings are used where they
+are (VOICEAGENT_AUDIO).
 """
 
 from __future__ import annotations
@@ -27,9 +28,13 @@ import soxr
 from numpy.typing import NDArray
 
 from benchmarks.machine import headline, percentile, report
+from benchmarks.turn_texts import CORRECTED, HESITATING, PAUSED, WHOLE
 from tests.speech import RATE, recording
 from voiceagent.core.completeness import completeness
+from voiceagent.core.endpointing import PauseEvidence, PauseMemory, delay_s
 from voiceagent.core.frames import WordTime
+from voiceagent.core.policy import TurnPolicy
+from voiceagent.engines.llama_turn import LlamaTurn
 from voiceagent.engines.piper_tts import PiperOptions, PiperTts
 from voiceagent.engines.smart_turn import SmartTurn
 from voiceagent.engines.weights import WHISPER_TINY_EN, verify
@@ -89,11 +94,11 @@ CUTS = 3  # of every sentence
 TAILS_S = (0.0, 0.06, 0.12, 0.2, 0.3, 0.5)  # silence after the last voiced sample
 USUAL_S = 0.12  # ... when the gate says that speech has stopped
 FLOOR = 10 ** (-65 / 20) * 32768  # rms of what is heard in the silence
-SHOWN = ("audio 0", "audio 0.12", "audio 0.3", "words, true", "words, Whisper", "0.5 audio + 0.5 words, Whisper")
+SHOWN = ("audio 0.12", "words, true", "words, Whisper", "reading, true", "reading, Whisper")
 VOICES = {"joe": 1.0, "joe, higher and faster": 1.15}
 
 
-Kind = Literal["sentence", "short", "cut", "comma", "hesitation"]
+Kind = Literal["sentence", "short", "cut", "comma", "pause", "correction", "hesitation"]
 
 
 @dataclass(slots=True)
@@ -138,6 +143,14 @@ async def synthesised(quick: bool) -> list[Case]:
         for text in (*SHORT, *HESITATIONS):
             sound, _ = await spoken(tts, text, factor)
             kind: Kind = "short" if text in SHORT else "hesitation"
+            cases.append(Case(name, kind, plain(text), voiced(sound), next(groups)))
+        said: list[tuple[Kind, str]] = [
+            *(("sentence", text) for text in WHOLE),
+            *(("hesitation", t) for t in HESITATING),
+        ]
+        said += [("pause", first) for first, _ in PAUSED] + [("correction", first) for first, _ in CORRECTED]
+        for kind, text in said[:: 8 if quick else 1]:
+            sound, _ = await spoken(tts, text, factor)
             cases.append(Case(name, kind, plain(text), voiced(sound), next(groups)))
     await tts.aclose()
     return cases
@@ -203,8 +216,8 @@ def ended(sound: Ints, tail_s: float, rng: np.random.Generator) -> bytes:
 # --- the judges -------------------------------------------------------------------------------------------------------
 
 
-async def ask(cases: Sequence[Case], detector: SmartTurn, asr: WhisperAsr) -> list[float]:
-    """Fills the scores; returns what each question cost in seconds."""
+async def ask(cases: Sequence[Case], detector: SmartTurn, reader: LlamaTurn, asr: WhisperAsr) -> list[float]:
+    """Fills the scores; returns what each question to Smart Turn cost in seconds."""
     rng, costs = np.random.default_rng(5), list[float]()
     stream = asr.open(AsrHints())
     for number, case in enumerate(cases):
@@ -221,7 +234,13 @@ async def ask(cases: Sequence[Case], detector: SmartTurn, asr: WhisperAsr) -> li
         case.scores["words, true"] = completeness(case.text)
         stream.reset()
         stream.push(ended(case.sound, USUAL_S, rng))
-        case.scores["words, Whisper"] = completeness((await stream.flush()).text)
+        heard = (await stream.flush()).text
+        case.scores["words, Whisper"] = completeness(heard)
+        case.scores["reading, true"] = (await reader.score(b"", case.text, ())).probability
+        read = (await reader.score(b"", heard, ())).probability
+        case.scores["reading, Whisper"] = read
+        fused = PauseEvidence(completeness(heard), read, reader.weight).finished
+        case.scores["words + reading, Whisper (core/endpointing.py)"] = fused
     print("\r\033[K", end="", file=sys.stderr)
     stream.close()
     return costs
@@ -278,6 +297,8 @@ def figures(cases: Sequence[Case], scores: Sequence[float]) -> dict[str, float]:
 def together(cases: Sequence[Case]) -> None:
     """Adds the scores of audio and words together: weighted means, and a logistic regression."""
     audio = f"audio {USUAL_S:g}"
+    _, weights = fitted(cases, "words, Whisper", "reading, Whisper")
+    print("\nfitted anew: {:+.2f} {:+.2f} L(words) {:+.2f} L(reading)".format(*weights))
     for words in ("words, true", "words, Whisper"):
         for share in (0.3, 0.5, 0.7):
             for case in cases:
@@ -318,14 +339,36 @@ def kinds(cases: Sequence[Case]) -> dict[str, dict[str, list[float]]]:
     return found
 
 
+def waits(cases: Sequence[Case]) -> dict[str, list[dict[str, float]]]:
+    """For each way to judge and each `cut_off_cost_s`: who is cut off in pauses of 0.3 to 1.5 s, who waits how long."""
+    chance, found = random.Random(7), dict[str, list[dict[str, float]]]()
+    print("\npauses of 0.3-1.5 s, evenly; the delay is that of whole turns, in seconds after the voice")
+    for name in ("words, Whisper", "words + reading, Whisper (core/endpointing.py)"):
+        found[name] = []
+        print(f"{name:50} {'cost':>5} {'cut off':>8} {'mean':>6} {'p50':>6} {'p80':>6} {'p95':>6}")
+        for cost in (0.5, 1.0, 2.0, 4.0, 8.0, 16.0):
+            policy = TurnPolicy(cut_off_cost_s=cost)
+            delays = [delay_s(policy, PauseEvidence(case.scores[name]), PauseMemory()) for case in cases]
+            parts = [wait for wait, case in zip(delays, cases, strict=True) if not case.whole]
+            whole = [wait for wait, case in zip(delays, cases, strict=True) if case.whole]
+            cut = statistics.fmean(wait < chance.uniform(0.3, 1.5) for wait in parts for _ in range(20))
+            row = {"cut_off_cost_s": cost, "cut_off": round(cut, 3), "mean_s": round(statistics.fmean(whole), 2)}
+            row |= {f"p{share}_s": round(percentile(whole, share / 100), 2) for share in (50, 80, 95)}
+            found[name].append(row)
+            print(f"{'':50} " + " ".join(f"{value:6.2f}" for value in row.values()))
+    return found
+
+
 async def measure(quick: bool) -> dict[str, Any]:
     """Everything, printed and as a tree."""
-    detector, asr = SmartTurn(), WhisperAsr()
+    detector, reader, asr = SmartTurn(), LlamaTurn(), WhisperAsr()
     detector.load()
+    reader.load()
     asr.load()
     cases = [*await synthesised(quick), *recorded(quick)]
-    costs = await ask(cases, detector, asr)
+    costs = await ask(cases, detector, reader, asr)
     await detector.aclose()
+    await reader.aclose()
     await asr.aclose()
     together(cases)
     results = {"all": table(cases, "all")}
@@ -333,9 +376,10 @@ async def measure(quick: bool) -> dict[str, Any]:
         results[source] = table([case for case in cases if case.source == source], source)
     cost = {"p50_ms": round(percentile(costs, 0.5) * 1000, 1), "p95_ms": round(percentile(costs, 0.95) * 1000, 1)}
     by_kind = kinds(cases)
+    operating = waits([case for case in cases if case.kind != "cut"])
     print(f"\na question costs {cost['p50_ms']} ms (p95 {cost['p95_ms']} ms)")
     listed = [{"source": c.source, "kind": c.kind, "text": c.text, "scores": c.scores} for c in cases]
-    return {"tables": results, "kinds": by_kind, "cost": cost, "cases": listed}
+    return {"tables": results, "kinds": by_kind, "cost": cost, "waits": operating, "cases": listed}
 
 
 def main() -> None:

@@ -121,13 +121,16 @@ def test_starts_and_stops_take_turns_and_time_goes_on(threshold: float, probabil
 
 def test_falling_while_it_may_be_the_end() -> None:
     gate = VoiceGate(0.5)
-    for number in range(3):
-        gate.push(0.9, number * 0.032, 0.032)
-    assert gate.voiced and not gate.falling
-    gate.push(0.1, 0.096, 0.032)
-    assert gate.falling
-    gate.push(0.9, 0.128, 0.032)
-    assert gate.voiced and not gate.falling
-    for number in range(5, 8):
-        gate.push(0.1, number * 0.032, 0.032)
-    assert not gate.voiced and not gate.falling
+    shown = []
+    for number, probability in enumerate((0.9, 0.9, 0.9, 0.1, 0.9, 0.1, 0.1, 0.1)):
+        gate.push(probability, number * 0.032, 0.032)
+        shown.append((gate.voiced, gate.falling))
+    assert shown[1:] == [
+        (True, False),
+        (True, False),
+        (True, True),
+        (True, False),
+        (True, True),
+        (True, True),
+        (False, False),
+    ]

@@ -257,3 +257,21 @@ async def test_a_turn_detector_that_reads_is_asked_with_the_words() -> None:
 @virtually
 async def test_a_turn_detector_that_fails_is_done_without(error: Exception) -> None:
     await _wait_of(error)
+
+
+# --- what was asked for -------------------------------------------------------------------------------------------
+
+
+@virtually
+async def test_a_caller_who_was_asked_for_an_address_is_waited_for() -> None:
+    async def wait_of(greeting: str) -> float:
+        policy = TurnPolicy(greeting=greeting, speculate=False)
+        async with talk(engines(["It is Peter dot Miller."], ["Thanks."]), options(policy)) as peer:
+            await peer.until(p.ReplyEnded)
+            await peer.quiet(1)
+            await peer.say(0, 1.2)
+            ended = peer.loop.time()
+            await peer.until(p.ReplyCreated, 2)
+            return peer.times(p.ReplyCreated)[1] - ended
+
+    assert await wait_of("What is your e-mail address?") > await wait_of("How can I help you?") + 0.1

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from voiceagent.core.completeness import Expect
 from voiceagent.core.policy import TurnPolicy
 
 Origin = Literal["turn", "request", "greeting", "apology", "idle", "native"]
@@ -86,7 +87,10 @@ class PartialTranscript:
 
 @dataclass(frozen=True, slots=True)
 class FinalTranscript:
-    """Everything the user said up to this pause ("" when there were no words); the rest as in PartialTranscript."""
+    """Everything the user said up to this pause ("" when there were no words); the rest as in PartialTranscript.
+
+    `expect` is the kind of answer the agent had asked for.
+    """
 
     utterance: int
     pause: int
@@ -94,6 +98,7 @@ class FinalTranscript:
     repeats: float = 0.0
     asked: bool = False
     confidence: float = 1.0
+    expect: Expect = "any"
 
 
 @dataclass(frozen=True, slots=True)

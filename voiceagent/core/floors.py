@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from voiceagent.core.completeness import Expect
 from voiceagent.core.events import Origin
 from voiceagent.core.overlap import Heard
 
@@ -58,6 +59,7 @@ class Pausing:
     heard: Heard = field(default_factory=Heard)
     text: str | None = None
     transcribed: float | None = None  # when `text` came
+    expect: Expect = "any"  # the kind of answer that was asked for
     score: Score | None = None
 
 

@@ -101,7 +101,7 @@ class TurnState:
 
     def _evidence(self, user: Pausing) -> endpointing.PauseEvidence:
         text = user.text or ""
-        words = completeness(text, self.language)
+        words = completeness(text, self.language, user.expect)
         if user.score is None or is_whole(text, self.language):
             return endpointing.PauseEvidence(words)
         return endpointing.PauseEvidence(words, *user.score)

@@ -178,7 +178,7 @@ class TurnMachine(TurnState):
         user = self.user
         if not isinstance(user, Pausing) or (user.utterance, user.pause) != (event.utterance, event.pause):
             return []
-        user.text, user.transcribed = event.text.strip(), now
+        user.text, user.transcribed, user.expect = event.text.strip(), now, event.expect
         user.heard.words(event)
         commands = self._judge(now) if user.overlap else []
         if self.user is user:

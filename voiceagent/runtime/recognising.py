@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from voiceagent.core import events as e
 from voiceagent.errors import EngineError, Overloaded
@@ -40,12 +40,12 @@ class Recognising:
         self._finals: dict[AsrStream, int] = {}  # flushes under way
         self.stream = self._open()
 
-    def begin(self, utterance: int, *, urgent: bool = False) -> None:
-        """From now on audio belongs to this utterance. `urgent`: see AsrHints."""
+    def begin(self, utterance: int, *, urgent: bool = False, economy: Literal[0, 1, 2] = 0) -> None:
+        """From now on audio belongs to this utterance. `urgent`, `economy`: see AsrHints."""
         if self._finals.get(self.stream):
             self.stream = self._open()
         self._utterance = utterance
-        self.stream.reset(replace(self.hints, urgent=urgent))
+        self.stream.reset(replace(self.hints, urgent=urgent, economy=economy))
 
     def drop(self) -> None:
         """The utterance is forgotten."""
@@ -86,7 +86,8 @@ class Recognising:
             hypothesis = await stream.flush()
             text = hypothesis.text
             own = self._own_words(text)
-            answer: e.Event = e.FinalTranscript(utterance, pause, text, *own, hypothesis.confidence)
+            expect = self.hints.expect
+            answer: e.Event = e.FinalTranscript(utterance, pause, text, *own, hypothesis.confidence, expect)
         except (EngineError, Overloaded) as error:
             self._fault("final transcript", error)
             answer = e.RecognitionFailed(utterance, pause)

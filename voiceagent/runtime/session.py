@@ -17,9 +17,11 @@ from voiceagent.core import events as e
 from voiceagent.core import peer as p
 from voiceagent.core.budget import Mark, TurnAccount
 from voiceagent.core.echo import repeats
+from voiceagent.core.expecting import expected
 from voiceagent.core.floors import Pausing, Quiet, Speaking, Thinking, Waiting
 from voiceagent.core.history import History
 from voiceagent.core.items import AudioPart, Item, Message
+from voiceagent.core.ladder import Contract
 from voiceagent.core.peer import SessionOptions
 from voiceagent.core.policy import TurnPolicy
 from voiceagent.core.streamclock import StreamClock
@@ -30,6 +32,7 @@ from voiceagent.runtime.asking import Asking
 from voiceagent.runtime.duplex import DuplexEars
 from voiceagent.runtime.ears import Ears
 from voiceagent.runtime.enhancing import Enhancing
+from voiceagent.runtime.fillers import Fillers
 from voiceagent.runtime.graph import Graph
 from voiceagent.runtime.listening import Listening
 from voiceagent.runtime.load import Load
@@ -39,6 +42,7 @@ from voiceagent.runtime.recognising import Recognising
 from voiceagent.runtime.replies import Replies
 from voiceagent.runtime.replying import Reply
 from voiceagent.runtime.scoring import Scoring
+from voiceagent.runtime.timekeeping import Timekeeping
 from voiceagent.runtime.trace import Trace
 
 ROUNDING_S = 1e-6  # the sum of two floats may fall short of a deadline
@@ -61,6 +65,8 @@ class Session:
         *,
         trace: Trace | None = None,
         load: Load | None = None,
+        contract: Contract | None = None,
+        fillers: Fillers | None = None,
         new_id: Callable[[str], str] = random_id,
     ) -> None:
         self.id = new_id("sess")
@@ -73,14 +79,14 @@ class Session:
         self.machine = TurnMachine(self._policy(options), options.language)
         self.history = History()
         self.clock = StreamClock()
-        self.account = TurnAccount()
+        self.timing = Timekeeping(contract or Contract(), self.trace)
         self.uncommitted_s = 0.0  # microphone audio since the last commit or clear
         self._loop = asyncio.get_running_loop()
         self._transport = transport
         self._graph = Graph()
         self._timer: asyncio.TimerHandle | None = None
         self._items: dict[int, tuple[str, float]] = {}  # utterance -> (item id, session time it began)
-        self.replies = Replies(self, transport, self._graph.spawn)
+        self.replies = Replies(self, transport, self._graph.spawn, self._graph.call_at, fillers)
         self._asking = Asking(self)
         self._observing: Observing | None = None
         self._observe()
@@ -174,6 +180,7 @@ class Session:
             call_at=self._graph.call_at,
         )
         self.replies.prefill()
+        self.replies.make_fillers()
         self.post(e.SessionStarted())
         try:
             await listening.run()
@@ -186,6 +193,8 @@ class Session:
         if options.language != old.language:
             self.machine.language = options.language
             self.trace.language(options.language)
+        if (old.voice, old.speed, old.language) != (options.voice, options.speed, options.language):
+            self.replies.make_fillers()
         if isinstance(self._ears, Ears):
             self._tune(self._ears)
         if self._recognising is not None:
@@ -240,7 +249,10 @@ class Session:
         return repeats(text, spoken), spoken.rstrip().endswith(("?", "？", "؟"))
 
     def _hints(self) -> AsrHints:
-        return AsrHints(self.options.language, self.options.vocabulary)
+        items, language = self.history.items, self.options.language
+        last = items[-1] if items else None
+        said = last.text if isinstance(last, Message) and last.role == "assistant" else ""
+        return AsrHints(language, self.options.vocabulary, expected(said, language))
 
     # --- facts and time -----------------------------------------------------------------------------------------
 
@@ -253,16 +265,18 @@ class Session:
         if isinstance(event, e.SpeechStopped) and self.load.busy != self.machine.speculation.busy:
             self.post(e.LoadChanged(self.load.busy))
         now = self.now()
-        self._mark_event(event, now)
+        self.timing.noted(event, now)
         verdict = self.machine.verdict
         commands = self.machine.step(event, now)
         if self.machine.verdict != verdict:
             self.trace.judged(self.machine.verdict)
         self.trace.step(now, event, commands)
+        self.timing.stepped(event, commands, now)
         for command in commands:
             self._obey(command, now)
         if self._observing is not None:
             self._observing.stepped(event, commands, now)
+        self._asking.stepped()
         if isinstance(event, e.PartialTranscript) and not self.machine.busy:
             self.replies.prefill(event.text)
             if self._scoring is not None:
@@ -311,18 +325,14 @@ class Session:
         if deadline is not None and deadline <= self.now():
             self.post(e.DeadlinePassed())
 
-    def mark(self, name: Mark) -> None:
-        """Note the time of something in the account of the turn under way."""
-        self.account.mark(name, self.now())
+    @property
+    def account(self) -> TurnAccount:
+        """The account of the turn under way."""
+        return self.timing.account
 
-    def _mark_event(self, event: e.Event, now: float) -> None:
-        match event:
-            case e.SpeechStopped():
-                self.account = TurnAccount(self.account.turn + 1)
-                self.account.mark("speech_ended", event.at)
-                self.account.mark("speech_stopped", now)
-            case e.FinalTranscript():
-                self.account.mark("transcribed", now)
+    def mark(self, name: Mark) -> None:
+        """Note the time of something in it."""
+        self.account.mark(name, self.now())
 
     # --- commands -----------------------------------------------------------------------------------------------
 
@@ -331,7 +341,9 @@ class Session:
             case e.BeginUtterance():
                 self._items[command.utterance] = (self.new_id("item"), command.at)
                 if self._recognising is not None:
-                    self._recognising.begin(command.utterance, urgent=self.machine.overlapping)
+                    self._recognising.hints = self._hints()
+                    urgent = self.machine.overlapping
+                    self._recognising.begin(command.utterance, urgent=urgent, economy=self.timing.economy())
                 self.replies.prefill()
             case e.AnnounceSpeechStarted():
                 at = self.clock.stream_s(command.at - self.options.prefix_padding_s)
