@@ -22,7 +22,7 @@ from tests.core.test_turns import (
 from voiceagent.core import events as e
 from voiceagent.core.agent_side import DUCK_LIMIT_S
 from voiceagent.core.floors import Idle, Pausing, Quiet, Speaking, Talking
-from voiceagent.core.overlap import Overlap, Verdict
+from voiceagent.core.overlap import LINGER_S, Overlap, Verdict
 from voiceagent.core.policy import TurnPolicy
 from voiceagent.core.speculation import MISSES_IN_A_ROW
 from voiceagent.core.turns import TurnMachine
@@ -285,6 +285,13 @@ def test_what_begins_faint_and_becomes_loud_is_held() -> None:
     assert turns.step(e.OverlapHeard(14.0, 0.0), 5.2) == []
     assert turns.step(e.OverlapHeard(3.0, 0.0), 5.3) == [e.HoldPlayout(1)]
     assert turns.step(e.OverlapHeard(3.0, 0.0), 5.4) == [], "it is held already"
+
+
+def test_a_backchannel_that_lasts_is_given_a_little_longer() -> None:
+    turns = overlapped()
+    turns.step(e.PartialTranscript(2, "Okay."), 4.4)
+    assert turns.deadline == pytest.approx(4.0 + turns.policy.overlap_interrupt_s + LINGER_S)
+    assert e.CancelReply(1, "turn_detected") in at_deadline(turns)
 
 
 def test_a_hum_after_which_the_voice_goes_on_with_words_is_held_again() -> None:

@@ -16,6 +16,7 @@ from voiceagent.core.lexicons.shape import HUMS, Lexicon, Phrase, Phrases, of
 _JOINERS = "\u200c\u200d"
 _APOSTROPHES = "'’ʼ＇"
 _MAX_BACKCHANNEL_WORDS = 4  # "yeah, right, okay": more of them is somebody taking the floor
+_HUMMED, _HUMMED_SHARE = frozenset("mnhaeiouy"), 0.75  # nasals, breath and vowels
 _MAX_COMMAND_WORDS = 5  # "could you please just stop"
 
 # What Whisper-likes make of silence and music, out of the subtitles they were trained on: never said to an agent.
@@ -87,6 +88,12 @@ def is_hum(text: str) -> bool:
     """Whether it is a listener's sound in any language ("mm-hmm", "uh-huh") and no word."""
     spoken = words(text)
     return bool(spoken) and not _uncovered(spoken, HUMS)
+
+
+def sounds_like_hum(text: str) -> bool:
+    """Whether a recogniser that heard "mm-hmm" may have written this: "And I'm hum", "Amen", "in a month"."""
+    letters = [letter for letter in text.casefold() if letter.isalpha()]
+    return sum(letter in _HUMMED for letter in letters) >= _HUMMED_SHARE * len(letters) > 0
 
 
 def is_interruption(text: str, language: str | None = None) -> bool:

@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from voiceagent.core.events import FinalTranscript, PartialTranscript
-from voiceagent.core.lexicon import is_backchannel, is_hallucination, is_hum, is_interruption, real_words, words
+from voiceagent.core.lexicon import (
+    is_backchannel,
+    is_hallucination,
+    is_hum,
+    is_interruption,
+    real_words,
+    sounds_like_hum,
+    words,
+)
 from voiceagent.core.policy import TurnPolicy
 
 Verdict = Literal["undecided", "noise", "backchannel", "background", "echo", "interruption"]
@@ -24,6 +32,7 @@ VERBATIM = 0.8  # ... from which several words are an echo, whatever the sound: 
 TRUSTED_S = 0.4  # recognisers hear "and I'm" in the first half of "mm-hmm"
 CLICK_S = 0.15  # no word is shorter: what is over by then is not even transcribed
 MUMBLED = 0.36  # confidence below which Whisper hears a hum as words (0.28-0.34; real ones 0.38-0.65)
+LINGER_S = 0.25  # how much longer "okay" may last than anything else before it is an interruption
 HUM_S = 0.75  # no "mm-hmm" is longer
 BACKGROUND_DB = 10.0  # so far below the user's usual level somebody else speaks, or a loudspeaker
 
@@ -96,7 +105,7 @@ def _repeats(o: Overlap) -> bool:
 
 def _says_something(o: Overlap, p: TurnPolicy) -> bool:
     said = real_words(o.words, o.language)
-    if o.confidence < MUMBLED and o.voiced_s <= HUM_S:
+    if _mumbled(o):
         return False
     return said >= p.overlap_words and (o.final or o.voiced_s >= TRUSTED_S or said > p.overlap_words)
 
@@ -108,8 +117,14 @@ def _listens(o: Overlap) -> bool:
     return _backchannel(o) and (o.stopped or is_hum(o.words))
 
 
-def _mumbles(o: Overlap) -> bool:
-    return o.stopped and bool(o.words) and o.confidence < MUMBLED and o.voiced_s <= HUM_S and not o.asked
+def _mumbled(o: Overlap) -> bool:
+    return o.confidence < MUMBLED and o.voiced_s <= HUM_S and sounds_like_hum(o.words)
+
+
+def _goes_on(o: Overlap, p: TurnPolicy) -> bool:
+    """Words are heard with a delay: after "okay" there may be none, so it gets a little longer to be over."""
+    limit = p.overlap_interrupt_s + (LINGER_S if _backchannel(o) else 0.0)
+    return not o.stopped and o.voiced_s >= limit
 
 
 def _short(o: Overlap, p: TurnPolicy) -> bool:
@@ -127,9 +142,9 @@ RULES: tuple[Rule, ...] = (
     Rule("was a sound", "noise", lambda o, p: _short(o, p) and real_words(o.words, o.language) == 0),
     Rule("answers a question", "interruption", lambda o, p: o.final and o.asked),
     Rule("listens", "backchannel", lambda o, p: _listens(o)),
-    Rule("hums", "backchannel", lambda o, p: _mumbles(o)),
+    Rule("hums", "backchannel", lambda o, p: o.stopped and not o.asked and _mumbled(o)),
     Rule("says a word", "interruption", lambda o, p: o.final),
-    Rule("goes on", "interruption", lambda o, p: not o.stopped and o.voiced_s >= p.overlap_interrupt_s),
+    Rule("goes on", "interruption", lambda o, p: _goes_on(o, p)),
 )
 
 

@@ -164,9 +164,11 @@ class TurnState:
 
     def _overlap_deadline(self, user: Talking) -> float:
         """When time alone settles the overlap: sustained speech interrupts, and no hold lasts longer than its limit."""
-        limit = self._hold_limit(user)
-        sustained = self._arbiter(self._evidence_of(user, limit), self.policy)
-        return min(user.began + self.policy.overlap_interrupt_s, limit) if sustained == "interruption" else limit
+        limit, sustained = self._hold_limit(user), user.began + self.policy.overlap_interrupt_s
+        for at in (sustained, sustained + overlap.LINGER_S):
+            if at < limit and self._arbiter(self._evidence_of(user, at), self.policy) == "interruption":
+                return at
+        return limit
 
     def _hold_limit(self, user: Talking | Pausing) -> float:
         held = self._side.held_since
