@@ -99,6 +99,18 @@ async def _check_streaming(asr: Asr, speech: bytes, whole: Hypothesis) -> None:
         found = await stream.flush()
         assert words_of(found.text) == words_of(whole.text), f"{which}: {found.text!r}, at once: {whole.text!r}"
     stream.reset(AsrHints())
+    for number, piece in enumerate(pieces):  # a voice that may have ended, goes on, and then has
+        stream.push(piece)
+        if number in (len(pieces) // 3, len(pieces) // 2, len(pieces) - 1):
+            stream.pause()
+        if number == len(pieces) // 2:
+            stream.resume()
+            stream.resume()
+    found = await stream.flush()
+    assert words_of(found.text) == words_of(whole.text), f"with pauses: {found.text!r}, at once: {whole.text!r}"
+    stream.reset(AsrHints())
+    stream.resume()
+    stream.pause()
     empty = await stream.flush()
     assert empty.text == "", f"nothing was said since reset, heard {empty.text!r}"
     stream.close()
