@@ -15,7 +15,7 @@ import asyncio
 import itertools
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,11 @@ from numpy.typing import NDArray
 from benchmarks.machine import headline, percentile, report
 from tests.speech import RATE, recording, say
 from voiceagent.core.echo import HOP_S
+from voiceagent.core.overlap import ECHO, SOME_ECHO
 from voiceagent.engines.webrtc_apm import WebRtcApm
 from voiceagent.errors import ConfigError
+from voiceagent.runtime.farend import FarEnd
+from voiceagent.runtime.overhearing import Overhearing
 
 Floats = NDArray[np.float64]
 
@@ -278,6 +281,83 @@ async def strangers(apm: WebRtcApm, sent: Floats, voice: Floats) -> dict[str, An
     }
 
 
+def first_echoes(quick: bool) -> dict[str, Any]:
+    """The agent's first words of a session, when no delay is known: do they interrupt themselves?
+
+    Echoes and users are looked at as core/overlap.py does it, window by window; the agent is held at the onset, and
+    goes on in `and_from_then_on`.
+    """
+    rng = np.random.default_rng(4)
+    texts = AGENT[:2] if quick else AGENT
+    spoken = [np.concatenate([np.zeros(RATE * 6 // 10), samples(say(text))]) for text in texts]
+    rooms = [name for name in ("none", "synthetic", "rir1", "rir2") if impulse(name) is not None]
+    echoes: dict[float, list[list[float]]] = {}
+    going_on: dict[float, list[list[float]]] = {}
+    for sent, room, delay, gain in itertools.product(spoken, rooms, (60, 155, 250), (-6.0, -12.0, -20.0, -30.0)):
+        begins = int(np.flatnonzero(np.abs(sent) > 0.01)[0]) + delay * RATE // 1000
+        for far, found in ((_held(sent, begins), echoes), (sent, going_on)):
+            near = echo_of(far, EchoPath(room, delay, gain)) + rng.normal(0, NOISE, len(sent))
+            found.setdefault(gain, []).append(_looks(near, far, begins))
+    voice, users = user(), list[list[float]]()
+    for sent, start, at in itertools.product(spoken, range(0, len(voice) - 2 * RATE, RATE), (0.8, 1.4, 2.0)):
+        near = rng.normal(0, NOISE, len(sent))
+        begins = int(at * RATE)
+        said = voice[start : start + len(sent) - begins]
+        near[begins : begins + len(said)] += said
+        users.append(_looks(near, _held(sent, begins), begins))
+    return {
+        "recognised_by_0.7_s": {f"{gain:g} dB": _share(map(_recognised, looks)) for gain, looks in echoes.items()},
+        "and_from_then_on": {f"{gain:g} dB": _share(map(_stays, looks)) for gain, looks in going_on.items()},
+        "users": len(users),
+        "users_called_echo": _share(map(_recognised, users)),
+        "users_perhaps_echo": _share(any(like >= SOME_ECHO for like in looks[:LOOKS]) for looks in users),
+    }
+
+
+ONSET_S, WINDOW_SAMPLES = 0.09, 512  # how late speech is noticed; the windows of the VAD
+LOOKS = 18  # up to 0.67 s after the first voiced sample
+LEAD_S = 0.2  # of playout: so much more is played once the agent is held
+
+
+def _held(sent: Floats, begins: int) -> Floats:
+    """The agent is held as soon as this overlap is noticed."""
+    far = sent.copy()
+    far[begins + round((ONSET_S + LEAD_S) * RATE) :] = 0.0
+    return far
+
+
+def _looks(near: Floats, far: Floats, begins: int) -> list[float]:
+    """Likeness of the overlap that begins at this sample, every 32 ms for 1.5 s."""
+    far_end = FarEnd()
+    hears = Overhearing(far_end, lambda at: at)
+    heard, sent = (np.clip(np.round(side * 32768), -32768, 32767).astype("<i2").tobytes() for side in (near, far))
+    far_end.sent(sent, RATE, 0.0)
+    likeness, start = list[float](), 0
+    noticed = begins + round(ONSET_S * RATE)
+    while len(likeness) < 45 and (start + 1) * 2 * WINDOW_SAMPLES <= len(heard):
+        end = (start + 1) * WINDOW_SAMPLES
+        over = end > noticed
+        window = heard[2 * (end - WINDOW_SAMPLES) : 2 * end]
+        hears.hear(window, end / RATE, voiced=over, overlapping=over)
+        if over:
+            likeness.append(hears.echo())
+        start += 1
+    return likeness
+
+
+def _recognised(looks: list[float]) -> bool:
+    return any(like >= ECHO for like in looks[:LOOKS])
+
+
+def _stays(looks: list[float]) -> bool:
+    return _recognised(looks) and all(like >= ECHO for like in looks[LOOKS - 1 :])
+
+
+def _share(found: Iterable[bool]) -> float:
+    kept = list(found)
+    return round(sum(kept) / len(kept), 4) if kept else 0.0
+
+
 HEAD = (
     f"{'path':42} {'ERLE':>5} {'first 2 s':>9} {'SI-SDR in':>9} {'out':>5} {'found':>6} {'error p50':>9} {'p95':>5}"
     f" {'known':>5} {'moves':>5} {'us/hop':>6}   p5/50/95 of similarity, then of dB removed: echo alone, user as well"
@@ -315,9 +395,18 @@ async def run(quick: bool) -> dict[str, Any]:
         f"\nno echo, {stranger['seconds']} s of a user over the agent: a delay is claimed in {claimed:.1%} of the hops,"
     )
     print(f"the similarity is over 0.5 in {like:.1%}")
+    first = first_echoes(quick)
+    print(f"\nfirst echo of a session, no delay known: recognised within 0.7 s {first['recognised_by_0.7_s']},")
+    print(f"  without a break up to 1.5 s {first['and_from_then_on']}; of {first['users']} users with a headset")
+    print(f"  {first['users_called_echo']:.1%} are called an echo, {first['users_perhaps_echo']:.1%} perhaps one")
     per_second = percentile([row.us_per_hop for row in rows], 0.5) / HOP_S / 1e6
     print(f"CPU: {per_second * 1000:.1f} ms for a second of sound, on the event loop in hops of 10 ms")
-    return {"rows": [asdict(row) for row in rows], "no_echo": stranger, "cpu_per_second": round(per_second, 4)}
+    return {
+        "rows": [asdict(row) for row in rows],
+        "no_echo": stranger,
+        "first_echo": first,
+        "cpu_per_second": round(per_second, 4),
+    }
 
 
 def main() -> None:

@@ -37,7 +37,7 @@ def main() -> None:
     metrics = Metrics()
     trace = Measuring(metrics.measure)
     trace.opened("sess_1", TurnPolicy(), None)
-    account = TurnAccount(1, {mark: 0.05 * index for index, mark in enumerate(MARKS)})
+    account = TurnAccount(1, marks={mark: 0.05 * index for index, mark in enumerate(MARKS)})
     record = ReplyRecord(1, "turn", "finished", 40, 5.0, 5.0, "")
     empty = e.PartialTranscript(1, "so")
     interruption: list[e.Command] = [

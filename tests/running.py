@@ -39,6 +39,8 @@ async def running(app: Starlette, **listening: Any) -> AsyncIterator[str]:
 @asynccontextmanager
 async def client(where: str, path: str = "/v1/realtime?model=m", **options: Any) -> AsyncIterator[ClientConnection]:
     """A stock WebSocket client."""
+    # Without `max_queue=None` a client that leaves with messages unread waits 10 s for the close frame behind them.
+    options = {"max_queue": None, **options}
     async with connect(f"ws://{where}{path}", max_size=None, proxy=None, **options) as connection:
         yield connection
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from voiceagent.core import peer as p
 from voiceagent.engines import Kind
 from voiceagent.engines import scripted as s
 from voiceagent.errors import ConfigError, EngineError, TransportError
+from voiceagent.ports import LlmRequest
 from voiceagent.testing.transport import MemoryTransport
 
 CASCADE = "\n".join(f'[{kind}]\nengine = "scripted"' for kind in ("vad", "asr", "llm", "tts"))
@@ -205,3 +207,35 @@ async def test_a_transport_that_is_broken_from_the_start(tmp_path: Path) -> None
     transport = Gone()
     await Agent(chosen).converse(transport, replace(chosen.session_options(), policy=policy))
     assert transport.closed is not None
+
+
+# --- the budget ---------------------------------------------------------------------------------------------------
+
+
+@virtually
+async def test_a_second_language_model_answers_where_the_first_one_is_late(tmp_path: Path) -> None:
+    text = CASCADE.replace('[llm]\nengine = "scripted"', '[llm]\nengine = "scripted"\nfirst_token_s = 60.0')
+    text += '\n[llm_fallback]\nengine = "scripted"\nopening = "I am the second."'
+    text += "\n[turn]\ngreet = true\n[budget]\nhedge_after_s = 0.5"
+    agent, transport = Agent(config(text, tmp_path)), MemoryTransport()
+    conversation = asyncio.create_task(agent.converse(transport, agent.config.session_options(), Story()))
+    await asyncio.sleep(3)
+    transport.leave()
+    await conversation
+    said = [notice.item.text for _, notice in transport.told if isinstance(notice, p.MessageEnded)]
+    assert said == ["I am the second."]
+    assert agent.metrics is not None and agent.engines.llm_fallback is not None
+    await agent.aclose()
+    with pytest.raises(EngineError):
+        await agent.engines.llm_fallback.prefill(LlmRequest("", ()))
+
+
+async def test_a_second_language_model_that_cannot_be_loaded_says_where_it_was_chosen(tmp_path: Path) -> None:
+    chosen = config(CASCADE + '\n[llm_fallback]\nengine = "scripted"', tmp_path)
+    told: list[tuple[Kind, str]] = []
+    agent = Agent(chosen)
+    await agent.load(lambda kind, name, seconds: told.append((kind, name)))
+    assert told.count(("llm", "scripted")) == 2
+    agent._second = Model(ConfigError("no weights"))
+    with pytest.raises(ConfigError, match=r"agent.toml:\d+: the llm engine 'scripted' cannot be used: no weights"):
+        await agent.load()

@@ -186,6 +186,14 @@ def test_paths_are_relative_to_the_file(write: Write, tmp_path: Path) -> None:
     assert found.trace.dir == tmp_path / "traces"
 
 
+def test_a_second_language_model(write: Write) -> None:
+    assert config.load().llm_fallback is None
+    path = write('[llm_fallback]\nengine = "scripted"\nfirst_token_s = 0.5')
+    choice = config.load(path, {}).llm_fallback
+    assert choice is not None and (choice.kind, choice.name, choice.options.first_token_s) == ("llm", "scripted", 0.5)
+    assert config.load(path, {}).engines["llm"].name == "llama"
+
+
 def test_a_duplex_engine_takes_turns_by_itself(write: Write) -> None:
     found = config.load(write('[duplex]\nengine = "scripted"'), {})
     assert found.turn.mode == "native"
@@ -268,6 +276,11 @@ EXAMPLE = '[llm]\nengine = "example"\n'
         ("[llm]\nengine = 3", "agent.toml:2: [llm] engine must be text; allowed: "),
         ("[llm]\nengine = ''", "agent.toml:2: [llm] engine cannot be empty; allowed: "),
         ("[duplex]\n\ntext = 1", "agent.toml:1: [duplex] needs engine; allowed: scripted"),
+        ("[llm_fallback]\nengine = 'x'", 'agent.toml:2: unknown engine "x" in [llm_fallback]; allowed: '),
+        ("[llm_fallback]\nfirst_token_s = 1", "agent.toml:1: [llm_fallback] needs engine; allowed: "),
+        ("[budget]\nvad = 0", "agent.toml:2: [budget] vad must be more than 0, not 0"),
+        ("[budget]\nlate_turns = 0", "agent.toml:2: [budget] late_turns must be at least 1, not 0"),
+        ("[budget]\nfillers = ['...']", "agent.toml:1: [budget] fillers are words, at most 60 characters"),
         ("llm = 'llama'", "agent.toml:1: llm must be a table: [llm]"),
         ("[lmm]", 'agent.toml:1: unknown table "lmm"; did you mean "llm"? allowed: asr, auth, '),
         ("\ngreeting = 'Hi'", 'agent.toml:2: unknown key "greeting"; allowed: asr, auth, '),

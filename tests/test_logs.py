@@ -17,7 +17,7 @@ from voiceagent.app import Agent
 from voiceagent.cli_logs import configure
 from voiceagent.config_sections import Log
 from voiceagent.core import events as e
-from voiceagent.core.budget import TurnAccount
+from voiceagent.core.budget import Overrun, TurnAccount
 from voiceagent.core.policy import TurnPolicy
 from voiceagent.errors import ConfigError, EngineError, Overloaded
 from voiceagent.runtime.trace import ReplyRecord, Trace, TraceAll
@@ -56,6 +56,8 @@ def converse(trace: Trace) -> None:
     account.mark("first_sent", 1.5)
     trace.turn(account)
     trace.turn(TurnAccount(2))
+    trace.overrun(Overrun(2, "voice_to_voice", "first_token", 0.25))
+    trace.degraded(2, "filler")
     trace.reply(RECORD)
     trace.fault("reply 1", EngineError("the server said: quoted secret", stage="llm", category="rejected"))
     trace.fault("reply 2", EngineError("no answer in 3 s", stage="llm", category="timeout"))
@@ -67,18 +69,36 @@ def test_a_session_in_json() -> None:
     with logging_as(Log(format="json", level="info")) as out:
         converse(Trace())
     told = rows(out)
-    events = ["session_opened", "turn", "turn", "reply", "fault", "fault", "fault", "session_closed"]
+    events = [
+        "session_opened",
+        "turn",
+        "turn",
+        "overrun",
+        "degraded",
+        "reply",
+        "fault",
+        "fault",
+        "fault",
+        "session_closed",
+    ]
     assert [row["event"] for row in told] == events
     assert {row["session"] for row in told} == {"sess_1"} and {row["logger"] for row in told} == {"voiceagent"}
     assert told[1]["stages_ms"] == {"vad": 120.0} and told[1]["voice_to_voice_ms"] == 500.0
     assert told[2]["voice_to_voice_ms"] is None
-    assert (told[3]["outcome"], told[3]["tokens"], told[3]["heard_s"]) == ("finished", 12, 1.5)
-    assert [(row["stage"], row["category"], row["level"]) for row in told[4:7]] == [
+    assert (told[3]["turn"], told[3]["stage"], told[3]["cause"], told[3]["over_ms"]) == (
+        2,
+        "voice_to_voice",
+        "first_token",
+        250.0,
+    )
+    assert (told[4]["turn"], told[4]["step"]) == (2, "filler")
+    assert (told[5]["outcome"], told[5]["tokens"], told[5]["heard_s"]) == ("finished", 12, 1.5)
+    assert [(row["stage"], row["category"], row["level"]) for row in told[6:9]] == [
         ("llm", "rejected", "warning"),
         ("llm", "timeout", "warning"),
         ("queue", "overloaded", "warning"),
     ]
-    assert "no answer in 3 s" in told[5]["message"] and "64 jobs" in told[6]["message"]
+    assert "no answer in 3 s" in told[7]["message"] and "64 jobs" in told[8]["message"]
     assert all(row["time"].endswith("Z") and "T" in row["time"] for row in told)
 
 
@@ -162,7 +182,7 @@ def test_several_traces_hear_the_same() -> None:
     with logging_as(Log(format="json", level="info")) as out:
         converse(TraceAll([Trace(), Trace()]))
     told = [row["event"] for row in rows(out)]
-    assert told[0::2] == told[1::2] and len(told) == 16
+    assert told[0::2] == told[1::2] and len(told) == 20
 
 
 def test_the_configuration(tmp_path: Path) -> None:

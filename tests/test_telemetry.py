@@ -23,7 +23,7 @@ from voiceagent.config import Config
 from voiceagent.config import load as load_config
 from voiceagent.core import events as e
 from voiceagent.core import peer as p
-from voiceagent.core.budget import MARKS, TurnAccount
+from voiceagent.core.budget import MARKS, Overrun, TurnAccount
 from voiceagent.core.policy import TurnPolicy
 from voiceagent.errors import ConfigError, EngineError
 from voiceagent.runtime.trace import ReplyRecord
@@ -108,6 +108,31 @@ def test_a_session_is_one_trace_and_ends_with_what_is_left() -> None:
     assert [event.name for event in session.events] == ["overlap", "fault"]
     assert len({span.context.trace_id for span in spans.all.values() if span.context}) == 1
     assert "turn" in spans.all and "secret" not in str([span.to_json() for span in spans.all.values()])
+
+
+def test_a_late_turn_names_its_cause_and_steps_are_events() -> None:
+    spans = Spans()
+    spans.trace.turn(account())
+    spans.trace.overrun(Overrun(3, "first_token", "first_token", 0.1))
+    spans.trace.overrun(Overrun(3, "voice_to_voice", "first_token", 0.25))
+    spans.trace.degraded(3, "hedge")
+    spans.trace.reply(RECORD)
+    late = dict(spans.all["turn"].attributes or {})
+    assert (late["voiceagent.late_by"], late["voiceagent.late_ms"]) == ("first_token", 250.0)
+    spans.trace.overrun(Overrun(4, "voice_to_voice", "asr_final", 9.0))  # a turn whose answer never came
+    spans.trace.turn(account())
+    spans.trace.closed()
+    told = [(event.name, dict(event.attributes or {})) for event in spans.all["session"].events]
+    assert [name for name, _ in told] == ["overrun", "overrun", "degraded", "overrun"]
+    assert told[0][1] == {
+        "voiceagent.stage": "first_token",
+        "voiceagent.late_by": "first_token",
+        "voiceagent.late_ms": 100,
+    }
+    assert told[2][1] == {"voiceagent.step": "hedge"}
+    assert "voiceagent.late_by" not in dict(spans.all["turn"].attributes or {})
+    spans.trace.overrun(Overrun(1, "underrun", "underrun", 0.1))  # nobody listens any more
+    spans.trace.degraded(1, "filler")
 
 
 def test_turns_with_marks_missing() -> None:

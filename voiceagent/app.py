@@ -23,6 +23,7 @@ from voiceagent.engines import Kind, engine_class
 from voiceagent.errors import ConfigError, EngineError
 from voiceagent.metrics import Metrics
 from voiceagent.ports import Engines, Transport
+from voiceagent.runtime.fillers import Fillers
 from voiceagent.runtime.load import Load, memory_bytes
 from voiceagent.runtime.measuring import Measuring
 from voiceagent.runtime.notice import SpokenNotice
@@ -78,7 +79,11 @@ class Agent:
         self.config = config
         self.ready = False
         self._built = build(config)
-        self.engines = Engines(**self._built)
+        second = config.llm_fallback if "llm" in self._built else None
+        self._second = None if second is None else engine_class("llm", second.name)(second.options)
+        self.engines = Engines(**self._built, llm_fallback=self._second)
+        tts, texts = self.engines.tts, config.budget.fillers
+        self._fillers = Fillers(tts, texts) if tts is not None and texts else None
         self.watching = _load_of(config)
         self.metrics = Metrics() if config.metrics.enabled else None
         self._telemetry = _telemetry(config.telemetry)
@@ -87,6 +92,8 @@ class Agent:
     async def load(self, progress: Progress = lambda kind, name, seconds: None) -> None:
         """Load the models. Raises ConfigError."""
         await load(self._built, self.config.engines, progress)
+        if self._second is not None and self.config.llm_fallback is not None:
+            await load({"llm": self._second}, {"llm": self.config.llm_fallback}, progress)
         self.watching.workers = [engine.worker for engine in self._built.values() if hasattr(engine, "worker")]
         text, tts = self.config.limits.busy_notice, self.engines.tts
         if text and tts is not None:
@@ -96,15 +103,24 @@ class Agent:
     async def aclose(self) -> None:
         """Free the models."""
         self.ready = False
-        for engine in self._built.values():
-            await engine.aclose()
+        for engine in (*self._built.values(), self._second):
+            if engine is not None:
+                await engine.aclose()
         if self._telemetry is not None:
             await self._telemetry.aclose()
 
     async def converse(self, transport: Transport, options: SessionOptions, trace: Trace | None = None) -> None:
         """One conversation, as long as it lasts."""
         trace = trace or self._trace()
-        await Session(transport, options, self.engines, trace=trace, load=self.watching).run()
+        await Session(
+            transport,
+            options,
+            self.engines,
+            trace=trace,
+            load=self.watching,
+            contract=self.config.budget,
+            fillers=self._fillers,
+        ).run()
 
     def _trace(self) -> Trace:
         """Where one session's story goes: the log, and what is configured."""

@@ -19,6 +19,7 @@ from voiceagent.config_reader import read, unknown
 from voiceagent.config_sections import (
     DEFAULT_ENGINES,
     ENGINE_TABLES,
+    LLM_FALLBACK,
     OPTIONAL_ENGINES,
     SECTIONS,
     Auth,
@@ -34,6 +35,7 @@ from voiceagent.config_sections import (
     WebRtc,
 )
 from voiceagent.config_source import Source
+from voiceagent.core.ladder import Contract
 from voiceagent.core.peer import SessionOptions
 from voiceagent.core.policy import TurnPolicy
 from voiceagent.engines import Kind, engine_class, names
@@ -47,6 +49,7 @@ class Config:
     persona: Persona
     session: SessionDefaults
     turn: TurnPolicy
+    budget: Contract
     limits: Limits
     auth: Auth
     server: Server
@@ -56,6 +59,7 @@ class Config:
     log: Log
     webrtc: WebRtc
     engines: Mapping[Kind, EngineChoice]  # "turn", "duplex" and "enhancer" only where chosen
+    llm_fallback: EngineChoice | None
     name: str  # the file, as given; "defaults" without one
 
     def session_options(self) -> SessionOptions:
@@ -70,7 +74,7 @@ def load(path: str | None = None, environ: Mapping[str, str] | None = None) -> C
     """The configuration of a file (None: defaults) and an environment (None: this process's). Raises ConfigError."""
     environ = os.environ if environ is None else environ
     source = _source(path)
-    tables = {*SECTIONS, *ENGINE_TABLES.values()}
+    tables = {*SECTIONS, *ENGINE_TABLES.values(), LLM_FALLBACK}
     for key in source.tree:
         if key not in tables:
             raise source.error((key,), unknown("key" if _is_scalar(source.tree[key]) else "table", key, sorted(tables)))
@@ -80,6 +84,7 @@ def load(path: str | None = None, environ: Mapping[str, str] | None = None) -> C
         persona=read(source, ("persona",), Persona),
         session=read(source, ("session",), SessionDefaults),
         turn=_turn(source, native="duplex" in engines),
+        budget=read(source, ("budget",), Contract),
         limits=read(source, ("limits",), Limits),
         auth=_auth(source, environ),
         server=_server(source, environ, base),
@@ -91,6 +96,7 @@ def load(path: str | None = None, environ: Mapping[str, str] | None = None) -> C
             read(source, ("webrtc",), WebRtc), turn_password=environ.get("VOICEAGENT_TURN_PASSWORD", "").strip()
         ),
         engines=engines,
+        llm_fallback=_engine(source, "llm", environ, LLM_FALLBACK),
         name=source.name,
     )
 
@@ -131,17 +137,18 @@ def _turn(source: Source, *, native: bool) -> TurnPolicy:
     return policy
 
 
-def _engine(source: Source, kind: Kind, environ: Mapping[str, str]) -> EngineChoice | None:
-    table = ENGINE_TABLES[kind]
+def _engine(source: Source, kind: Kind, environ: Mapping[str, str], second: str = "") -> EngineChoice | None:
+    """The engine that a table chooses; `second` is the table of a further one of its kind, with none by default."""
+    table = second or ENGINE_TABLES[kind]
     written = source.table((table,))
-    name = written.get("engine", DEFAULT_ENGINES[kind])
+    name = written.get("engine", "" if second else DEFAULT_ENGINES[kind])
     chosen_at = (table, "engine")
     if not isinstance(name, str):
         raise source.error(chosen_at, f"[{table}] engine must be text; allowed: {', '.join(names(kind))}")
     if not name:
         if written.keys() - {"engine"}:
             raise source.error((table,), f"[{table}] needs engine; allowed: {', '.join(names(kind)) or 'none yet'}")
-        if kind not in OPTIONAL_ENGINES:
+        if kind not in OPTIONAL_ENGINES and not second:
             raise source.error(chosen_at, f"[{table}] engine cannot be empty; allowed: {', '.join(names(kind))}")
         return None
     if name not in (allowed := names(kind)):

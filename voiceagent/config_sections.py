@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from voiceagent.core.ladder import Contract
 from voiceagent.core.peer import Output
 from voiceagent.core.policy import TurnPolicy
 from voiceagent.engines import Kind
@@ -35,6 +36,7 @@ DEFAULT_ENGINES: dict[Kind, str] = {
     "duplex": "",
     "enhancer": "",
 }
+LLM_FALLBACK = "llm_fallback"  # the table of a second language model, with the keys of [llm]
 OPTIONAL_ENGINES: frozenset[Kind] = frozenset({"turn", "duplex", "enhancer"})  # engine = "" is none
 
 
@@ -181,6 +183,7 @@ SECTIONS: dict[str, type] = {
     "persona": Persona,
     "session": SessionDefaults,
     "turn": TurnPolicy,
+    "budget": Contract,
     "limits": Limits,
     "auth": Auth,
     "server": Server,

@@ -26,6 +26,7 @@ from voiceagent.auth import Grant, KeyRing, origin_allowed
 from voiceagent.core import events as e
 from voiceagent.core.admitting import Reason
 from voiceagent.core.budget import Budget, StageName
+from voiceagent.core.ladder import STEPS
 from voiceagent.core.overlap import Verdict
 from voiceagent.errors import Category, Stage
 from voiceagent.runtime.load import Load
@@ -73,9 +74,16 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "counter",
         "stage_overruns",
-        "turns in which a stage took longer than its budget",
+        "times a stage took longer than its budget",
         {"stage": tuple(Budget.__dataclass_fields__)},
     ),
+    Metric(
+        "counter",
+        "late_turns",
+        "turns over the whole budget, by the stage on the critical path that caused it",
+        {"cause": get_args(StageName)},
+    ),
+    Metric("counter", "degradations", "steps taken because something was late", {"step": STEPS}),
     Metric("counter", "cut_offs", "turns that the user went on with just after they were taken for over"),
     # speech over the agent
     Metric("counter", "overlaps", "speech over the agent, by what it was", {"verdict": _VERDICTS}),

@@ -85,12 +85,14 @@ class AsrHints:
     """What helps a recogniser. `expect`: what kind of answer was asked for, where known.
 
     `urgent`: somebody speaks over the agent, who waits for the first words: partials are worth twice their cost.
+    `economy`: finals come late; 1 asks for fewer partials, 2 also for a shorter look at what is heard, less sure.
     """
 
     language: str | None = None
     vocabulary: str = ""
     expect: Literal["any", "yes_no", "number", "email", "spelling"] = "any"
     urgent: bool = False
+    economy: Literal[0, 1, 2] = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,3 +389,4 @@ class Engines:
     turn: TurnDetector | None = None
     enhancer: Enhancer | None = None
     duplex: Duplex | None = None
+    llm_fallback: Llm | None = None  # asked too when `llm` is late or fails

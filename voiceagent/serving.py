@@ -108,6 +108,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
     """
 
     _cutter: FrameCutter | None = None  # once the handshake is over, if nothing came before its answer
+    _end_timer: asyncio.TimerHandle | None = None
 
     def data_received(self, data: bytes) -> None:
         if self._cutter is not None:
@@ -163,6 +164,8 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         if self.handshake_complete and self.conn.close_rcvd is None:
             # Lost without a close frame is 1006 (RFC 6455, 7.1.5); uvicorn says 1005, as of a close without a code.
             self.queue.put_nowait({"type": "websocket.disconnect", "code": 1006})
+        if self._end_timer is not None:
+            self._end_timer.cancel()  # it would keep what is over in memory
         super().connection_lost(exc)
 
     async def send(self, message: Any) -> None:
@@ -209,8 +212,8 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         self.close_timer = self.loop.call_later(LINGER_S, self.transport.abort)
 
     def _abort_later(self) -> None:
-        if not self.disconnected:
-            self.loop.call_later(LINGER_S, self.transport.abort)
+        if not self.disconnected and self._end_timer is None:
+            self._end_timer = self.loop.call_later(LINGER_S, self.transport.abort)
 
 
 class _Server(uvicorn.Server):

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from voiceagent import __version__
 from voiceagent.core import events as e
-from voiceagent.core.budget import Mark, StageName, TurnAccount
+from voiceagent.core.budget import Mark, Overrun, StageName, TurnAccount
 from voiceagent.core.events import Command, Event
+from voiceagent.core.ladder import Step
 from voiceagent.core.overlap import Verdict
 from voiceagent.core.policy import TurnPolicy
 from voiceagent.errors import ConfigError
@@ -91,6 +92,7 @@ class SpanTrace(Trace):
         self._span: Span | None = None  # of the session
         self._within: Context | None = None
         self._turn: tuple[int, int, dict[Mark, float]] | None = None  # when its first sound left, its number, its marks
+        self._late: Overrun | None = None  # of that turn
         self._began: dict[int, int] = {}  # when each reply was started
 
     def opened(self, session_id: str, policy: TurnPolicy, language: str | None) -> None:
@@ -114,6 +116,17 @@ class SpanTrace(Trace):
     def turn(self, account: TurnAccount) -> None:
         self._tell_turn()
         self._turn = (self._clock_ns(), account.turn, dict(account.marks))
+
+    def overrun(self, overrun: Overrun) -> None:
+        late = {"voiceagent.late_by": overrun.cause, "voiceagent.late_ms": round(overrun.over_s * 1000, 1)}
+        if overrun.stage == "voice_to_voice":
+            self._late = overrun
+        if self._span is not None:
+            self._span.add_event("overrun", {"voiceagent.stage": overrun.stage, **late}, self._clock_ns())
+
+    def degraded(self, turn: int, step: Step) -> None:
+        if self._span is not None:
+            self._span.add_event("degraded", {"voiceagent.step": step}, self._clock_ns())
 
     def reply(self, record: ReplyRecord) -> None:
         turn = self._turn
@@ -148,6 +161,7 @@ class SpanTrace(Trace):
         from opentelemetry.trace import set_span_in_context
 
         turn, self._turn = self._turn, None
+        late, self._late = self._late, None
         if turn is None:
             return
         sent_ns, number, marks = turn
@@ -159,11 +173,12 @@ class SpanTrace(Trace):
         spans = _intervals(marks)
         began = min((start for start, _ in spans.values()), default=last)
         attributes = {f"voiceagent.{name}_ms": round((end - start) * 1000, 1) for name, (start, end) in spans.items()}
+        named: dict[str, str | int | float] = {"voiceagent.turn": number, **attributes}
+        if late is not None and late.turn == number:
+            named |= {"voiceagent.late_by": late.cause, "voiceagent.late_ms": round(late.over_s * 1000, 1)}
         if "speech_ended" in marks:
-            attributes["voiceagent.voice_to_voice_ms"] = round((last - marks["speech_ended"]) * 1000, 1)
-        span = self._tracer.start_span(
-            "turn", self._within, attributes={"voiceagent.turn": number, **attributes}, start_time=wall(began)
-        )
+            named["voiceagent.voice_to_voice_ms"] = round((last - marks["speech_ended"]) * 1000, 1)
+        span = self._tracer.start_span("turn", self._within, attributes=named, start_time=wall(began))
         within = set_span_in_context(span)
         for name, (start, end) in spans.items():
             self._tell(name, wall(start), wall(end), {}, within)

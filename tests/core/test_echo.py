@@ -124,6 +124,49 @@ def test_similarity_where_there_is_nothing_to_compare() -> None:
     assert tracker.similarity(30) == 0, "nothing was sent"
 
 
+# --- the first echo of a session: no delay is known yet -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("delay", [0, 6, 25, 45])
+@pytest.mark.parametrize("flips", [0.0, 0.25, 0.35])
+def test_a_first_echo_needs_no_delay(delay: int, flips: float) -> None:
+    quiet: list[int | None] = [None] * 60
+    far = [*quiet, *prints(40 + delay, 1)]
+    near = [*quiet, *[None] * delay, *worn(far[60:], flips)][: len(far)]
+    tracker = fed(DelayTracker(), near, far)
+    assert tracker.first(35) >= 0.75
+
+
+def test_a_first_echo_goes_on_to_be_one_when_the_delay_is_found() -> None:
+    far = prints(200, 1)
+    tracker = fed(DelayTracker(), late(worn(far, 0.3), 20), far)
+    assert tracker.delay == 20 and tracker.first(60) == 1.0
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_first_stranger_is_no_echo(seed: int) -> None:
+    far, near = prints(400, seed), prints(400, seed + 100)
+    tracker = DelayTracker()
+    for count, (heard, sent) in enumerate(zip(near, far, strict=True), start=1):
+        tracker.push(heard, sent)
+        assert tracker.first(min(count, 60)) < 0.3
+
+
+def test_beyond_any_plausible_delay_there_is_no_first_echo() -> None:
+    far = prints(120, 1)
+    assert fed(DelayTracker(), late(far, 60), far).first(35) < 0.3
+
+
+def test_too_little_to_compare_is_no_first_echo() -> None:
+    far = prints(100, 1)
+    assert fed(DelayTracker(), far, far).first(14) == 0.0
+    assert fed(DelayTracker(), far, far).first(15) == 1.0
+    assert fed(DelayTracker(), far, far).first(0) == 0.0
+    assert fed(DelayTracker(), far, [None] * 100).first(60) == 0.0
+    assert fed(DelayTracker(), [None] * 100, far).first(60) == 0.0
+    assert DelayTracker().first(60) == 0.0
+
+
 @given(
     near=st.lists(st.none() | st.integers(0, 2**BITS - 1), max_size=40),
     far=st.lists(st.none() | st.integers(0, 2**BITS - 1), max_size=60),
@@ -155,6 +198,7 @@ def test_whatever_is_heard_the_figures_stay_in_range(hops: list[tuple[int | None
         assert tracker.delay is None or 0 <= tracker.delay <= longest
         assert 0 <= tracker.agreement <= 1
     assert 0 <= tracker.similarity(50) <= 1
+    assert 0 <= tracker.first(50) <= 1
 
 
 # --- words ----------------------------------------------------------------------------------------------------------

@@ -58,11 +58,35 @@ def test_a_word_counts_when_its_last_sample_was_played(samples: int, heard: str)
 
 
 def test_without_word_times_words_are_spread_by_their_length() -> None:
-    made = account(piece(100, "abcd efghi"))  # ten characters, ten samples each
+    made = account(piece(100, "abcd efghi"), complete=True)  # ten characters, ten samples each
     assert made.text_at(49) == ""
     assert made.text_at(50) == "abcd "
     assert made.text_at(99) == "abcd "
     assert made.text_at(100) == "abcd efghi"
+
+
+def test_without_word_times_words_still_to_be_made_were_not_heard() -> None:
+    """The first piece of a chunk brings all of its text, and not all of its sound."""
+    made = account(piece(100, "abcd efghi"))
+    assert made.text_at(100) == "", "ten characters take 667 ms at the usual pace"
+    made.add(piece(250))
+    assert made.text_at(333) == "" and made.text_at(334) == "abcd "
+    made.add(piece(550))
+    assert made.text_at(449) == "" and made.text_at(450) == "abcd ", "it takes its time"
+    made.add(piece(50, "one two "))
+    assert made.text_at(899) == "abcd " and made.text_at(900) == "abcd efghi"
+    assert made.text_at(950) == "abcd efghi", "the same pace goes on: eight characters take 720 ms"
+    made.add(piece(310))
+    assert made.text_at(1259) == "abcd efghi" and made.text_at(1260) == "abcd efghione "
+    made.complete = True
+    assert made.text_at(1079) == "abcd efghi" and made.text_at(1080) == "abcd efghione "
+
+
+def test_sound_before_any_text_tells_no_pace() -> None:
+    made = account(piece(100), piece(100, "abcd efghi"))
+    assert made.text_at(200) == ""
+    made.add(piece(500))
+    assert made.text_at(434) == "abcd "
 
 
 def test_words_of_audio_that_is_still_to_come_were_not_heard() -> None:
@@ -92,7 +116,7 @@ def test_text_that_cannot_be_spoken_counts_once_everything_before_it_was_heard()
 
 
 def test_sound_without_text_takes_its_time() -> None:
-    made = account(piece(100), piece(100, "Hello."))
+    made = account(piece(100), piece(100, "Hello."), complete=True)
     assert made.text_at(150) == ""
     assert made.text_at(200) == "Hello."
 

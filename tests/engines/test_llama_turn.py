@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +16,7 @@ from voiceagent.core.items import AudioPart, Message, TextPart
 from voiceagent.engines import engine_class
 from voiceagent.engines.llama_turn import LlamaTurn, finished, prompt
 from voiceagent.engines.weights import SMOLLM2, locate
-from voiceagent.errors import ConfigError
+from voiceagent.errors import ConfigError, EngineError
 from voiceagent.testing.conformance_turn import check_turn
 
 TEXT = "Could you please book a table for four people tomorrow evening?"
@@ -115,6 +118,40 @@ def test_a_file_that_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "bad.gguf").write_bytes(b"no model")
     with pytest.raises(ConfigError, match="cannot load"):
         LlamaTurn(LlamaTurn.Options(model=str(tmp_path / "bad.gguf"))).load()
+
+
+class Standing:
+    """A server of llama.cpp's that answers so often, and then stands still until `opened`."""
+
+    def __init__(self, answers: float) -> None:
+        self.answers = answers
+        self.entered, self.opened = threading.Event(), threading.Event()
+
+    def handle_completions(self, body: dict[str, Any]) -> dict[str, Any]:
+        self.answers -= 1
+        if self.answers < 0:
+            self.entered.set()
+            assert self.opened.wait(20.0)
+        return {"choices": [{"logprobs": {"content": [{"top_logprobs": [{"token": "?", "logprob": -0.1}]}]}}]}
+
+
+async def test_a_stuck_model_is_given_up_and_loaded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = Standing(4), Standing(math.inf)  # `load` asks four times
+    servers = iter((first, second))
+    monkeypatch.setattr("voiceagent.engines.llama_turn.start", lambda path, **_: next(servers))
+    model = tmp_path / "some.gguf"
+    model.touch()
+    detector = LlamaTurn(LlamaTurn.Options(model=str(model)))
+    detector.load()
+    stuck = asyncio.create_task(detector.score(b"", TEXT, ()))
+    assert await asyncio.to_thread(first.entered.wait, 20.0)
+    assert detector.worker is not None and detector.worker.check(1e9, 15.0)
+    with pytest.raises(EngineError, match="no answer") as caught:
+        await stuck
+    assert caught.value.retryable
+    assert (await detector.score(b"", TEXT, ())).probability > 0.5
+    first.opened.set()
+    await detector.aclose()
 
 
 def test_is_registered() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.speech import RATE, recording, say, silence
 from voiceagent.engines.weights import WHISPER_TINY_EN_FILES, locate
-from voiceagent.engines.whisper_asr import WhisperAsr, WhisperStream
+from voiceagent.engines.whisper_asr import BRIEF, WhisperAsr, WhisperStream
 from voiceagent.engines.whisper_model import log_mel, mel_bands, voice
 from voiceagent.errors import ConfigError, EngineError
 from voiceagent.ports import AsrHints, Hypothesis
@@ -347,3 +347,18 @@ def test_voice_is_found_by_its_level() -> None:
     assert end_s == pytest.approx(2.0, abs=0.03) and voiced_s == pytest.approx(1.0, abs=0.05)
     assert voice(np.full(RATE, 9000, "<i2")) == (0.0, 0.0)
     assert voice(np.zeros(0, "<i2")) == (0.0, 0.0)
+
+
+@pytest.mark.models
+async def test_economy_is_partials_further_apart_and_then_a_shorter_context(asr: WhisperAsr) -> None:
+    looks, costs = [], []
+    for economy in (0, 1, 2):
+        stream = asr.open(AsrHints(economy=economy))
+        looks.append((stream._how.padding_s, stream._how.least_s))
+        costs.append(stream._due_bytes)
+        assert await heard(stream, say(TEXT) + silence(0.3)) == TEXT
+        stream.reset(AsrHints())
+        assert stream._due_bytes == costs[0] and (stream._how.padding_s, stream._how.least_s) == looks[0]
+        stream.close()
+    assert costs[1] == costs[2] == 2 * costs[0]
+    assert looks[1] == looks[0] and looks[2] == tuple(BRIEF * length for length in looks[0])

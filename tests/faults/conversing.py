@@ -201,6 +201,7 @@ async def neighbour(served: Served) -> AsyncIterator[Talker]:
         async def talk() -> None:
             while not over.is_set():
                 await talker.holds_a_turn(0)
+                talker.events[:] = [event for event in talker.events if event["type"] == "error"]
 
         turns = asyncio.create_task(talk())
         try:

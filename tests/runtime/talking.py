@@ -166,15 +166,16 @@ async def talk(
     transport: MemoryTransport | None = None,
     story: Story | None = None,
     alone: bool = True,
+    **more: Any,
 ) -> AsyncIterator[Peer]:
-    """A conversation under way; not `alone`: beside others, whose tasks come and go."""
+    """A conversation under way; not `alone`: beside others, whose tasks come and go. `more`: see Session."""
     before = asyncio.all_tasks()
     loop = asyncio.get_running_loop()
     uncaught: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, what: uncaught.append(what))
     transport = transport or MemoryTransport()
     story = story or Story()
-    session = Session(transport, how or options(), models or engines(), trace=story, new_id=counted())
+    session = Session(transport, how or options(), models or engines(), trace=story, new_id=counted(), **more)
     running = asyncio.create_task(session.run())
     peer = Peer(transport, session, story, running)
     await asyncio.sleep(0.001)

@@ -11,8 +11,10 @@ from tests.runtime.talking import engines, options, talk, virtually
 from voiceagent.core import peer as p
 from voiceagent.core.items import AudioPart, Item, Message, TextPart, ToolCall, ToolOutput
 from voiceagent.core.policy import TurnPolicy
+from voiceagent.ports import Engines
 
 MANUAL = TurnPolicy(mode="manual")
+ACTIVE = "conversation_already_has_active_response"
 STORY = "once upon a time there was a king who had three daughters and a horse."
 
 
@@ -258,7 +260,7 @@ async def test_truncate_after_an_interruption_overrules_the_estimate() -> None:
         item_id = peer.told(p.MessageStarted)[0].item_id
         before = peer.heard[1]
         await peer.asks(p.TruncateItem(item_id, 0.5))
-        assert before.startswith("assistant: once upon a") and peer.heard[1] == "assistant: once upon"
+        assert before.startswith("assistant: once upon a") and peer.heard[1].rstrip() == "assistant: once upon"
 
 
 @virtually
@@ -268,9 +270,9 @@ async def test_truncate_then_cancel_keeps_the_peers_word() -> None:
         item_id = (await peer.until(p.MessageStarted)).item_id
         await peer.quiet(1.0)
         await peer.asks(p.TruncateItem(item_id, 0.5), p.CancelActiveReply())
-        assert peer.heard[1] == "assistant: once upon"
+        assert peer.heard[1].rstrip() == "assistant: once upon"
         (message,) = peer.told(p.MessageEnded)
-        assert message.item.text == "once upon" and message.item.status == "incomplete"
+        assert message.item.text.rstrip() == "once upon" and message.item.status == "incomplete"
 
 
 @virtually
@@ -412,6 +414,68 @@ async def test_two_calls_after_words() -> None:
         kinds = [type(notice) for notice in peer.notices if not isinstance(notice, p.MessageText | p.MessageAudio)]
         assert kinds.index(p.MessageEnded) < kinds.index(p.ToolCallStarted)
         assert [type(item) for item in peer.session.history.items] == [Message, Message, ToolCall, ToolCall]
+
+
+def of_a_call(words: str = "") -> Engines:
+    """The agent looks something up, perhaps saying so, and is then asked for what it found."""
+    return engines(["Look.", "And then?"], [f"{words}call:look {{}}", "It is sunny.", "Nothing else."])
+
+
+@virtually
+async def test_the_reply_to_a_call_may_be_asked_for_as_soon_as_the_one_with_the_call_is_done() -> None:
+    """Its last sound still plays then: the next reply begins after it, as it was asked for."""
+    async with talk(of_a_call("Let me look. || "), options(tools=(p.Tool("look"),))) as peer:
+        await peer.say(0)
+        await peer.until(p.ReplyEnded)
+        assert peer.session.machine.busy, "nothing is tested"
+        spec = p.ReplySpec(output="text", metadata={"for": "the call"})
+        assert len(await peer.asks(p.CreateItem(ToolOutput("", "call_0_0", "sunny")), p.CreateReply(spec))) == 1
+        assert refused(await peer.asks(p.CreateReply(request_id="r2"))) == (ACTIVE, "r2")
+        ended = await peer.until(p.ReplyEnded, 2)
+        assert ended.status == "completed"
+        assert peer.told(p.ReplyCreated)[1].spec == spec
+        assert peer.heard[1:] == ["assistant: Let me look.", "assistant: It is sunny."]
+        await peer.quiet(2)
+        assert len(peer.told(p.ReplyCreated)) == 2 and len(peer.told(p.RequestFailed)) == 1
+
+
+@virtually
+async def test_who_speaks_over_the_last_sound_is_answered_instead() -> None:
+    async with talk(of_a_call("Let me look. || "), options(tools=(p.Tool("look"),))) as peer:
+        await peer.say(0)
+        await peer.until(p.ReplyEnded)
+        await peer.asks(p.CreateReply(p.ReplySpec(output="text"), "r1"))
+        await peer.say(1)
+        assert not peer.told(p.RequestFailed) and peer.session.machine.reply is None, "nothing is tested"
+        await peer.until(p.ReplyEnded, 2)
+        assert [reply.spec for reply in peer.told(p.ReplyCreated)] == [p.ReplySpec()] * 2
+        (refusal,) = peer.told(p.RequestFailed)
+        assert (refusal.code, refusal.request_id) == (ACTIVE, "r1")
+
+
+@virtually
+async def test_a_reply_that_waits_for_the_last_sound_can_be_cancelled() -> None:
+    async with talk(of_a_call("Let me look. || "), options(tools=(p.Tool("look"),))) as peer:
+        await peer.say(0)
+        ended = await peer.until(p.ReplyEnded)
+        await peer.asks(p.CreateReply(request_id="mine"))
+        assert refused(await peer.asks(p.CancelActiveReply("resp_99", "r2"))) == ("response_cancel_not_active", "r2")
+        cancelled, cleared = await peer.asks(p.CancelActiveReply())
+        assert refused([cancelled]) == ("response_cancelled", "mine")
+        assert cleared == p.OutputCleared(ended.reply_id)
+        assert not peer.session.machine.busy
+        await peer.asks(p.CreateReply())
+        await peer.until(p.ReplyEnded, 2)
+        assert len(peer.told(p.ReplyCreated)) == 2
+
+
+@virtually
+async def test_a_reply_that_waits_for_the_last_sound_begins_when_that_is_cleared() -> None:
+    async with talk(of_a_call("Let me look. || "), options(tools=(p.Tool("look"),))) as peer:
+        await peer.say(0)
+        await peer.until(p.ReplyEnded)
+        told = await peer.asks(p.CreateReply(), p.ClearOutput())
+        assert any(isinstance(notice, p.ReplyCreated) for notice in told)
 
 
 # --- at strange times ---------------------------------------------------------------------------------------------

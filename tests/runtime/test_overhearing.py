@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from voiceagent.core.overlap import ECHO, SOME_ECHO
 from voiceagent.runtime.farend import RATE, FarEnd
 from voiceagent.runtime.overhearing import Overhearing
 
@@ -133,6 +134,45 @@ def test_a_short_stretch_is_alike_by_chance() -> None:
 
 def test_without_anything_sent_there_is_no_echo() -> None:
     assert overheard(np.zeros(0, "<i2"), bursts(4.0, 2), begins_s=1.0).echo() == 0.0
+
+
+# --- the first echo of a session --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("delay_s", [0.06, 0.15, 0.25])
+@pytest.mark.parametrize("gain", [0.5, 0.1])
+def test_the_agents_first_words_are_known_for_its_own(delay_s: float, gain: float) -> None:
+    """Nothing was sent before, so nobody knows the echo's delay; 0.4 s of it are heard."""
+    sent = np.concatenate([np.zeros(RATE, "<i2"), bursts(0.6, 1)])
+    near = delayed(sent, delay_s, gain)[: round((1.0 + delay_s + 0.4) * RATE)]
+    assert overheard(sent, near, begins_s=1.0 + delay_s + 0.09).echo() >= ECHO
+
+
+@pytest.mark.parametrize("seed", [2, 3, 4, 5])
+def test_a_user_over_the_agents_first_words_is_not_taken_for_it(seed: int) -> None:
+    sent = np.concatenate([np.zeros(RATE, "<i2"), bursts(1.0, 1)])
+    near = np.concatenate([np.zeros(RATE * 12 // 10, "<i2"), bursts(0.8, seed)])
+    for heard_s in (0.3, 0.5, 0.7):
+        end = round((1.2 + heard_s) * RATE)
+        assert overheard(sent, near[:end], begins_s=1.29).echo() < SOME_ECHO
+
+
+def test_a_first_echo_remains_one_while_it_may_be() -> None:
+    """Its delay is found meanwhile; how much this echo usually agrees is not known by then."""
+    sent = np.concatenate([np.zeros(RATE, "<i2"), bursts(2.0, 1)])
+    near = delayed(sent, 0.15, 0.2)
+    likeness = [
+        overheard(sent, near[: round(heard_s * RATE)], begins_s=1.24).echo() for heard_s in (1.6, 2.0, 2.4, 2.8)
+    ]
+    assert min(likeness) >= ECHO
+
+
+def test_a_user_who_goes_on_after_the_first_echo_is_not_taken_for_it() -> None:
+    sent = np.concatenate([np.zeros(RATE, "<i2"), bursts(2.5, 1)])
+    near = delayed(sent, 0.15, 0.2)
+    near[round(1.7 * RATE) :] = bursts(3.0, 7)[: len(near) - round(1.7 * RATE)]
+    assert overheard(sent, near[: round(1.6 * RATE)], begins_s=1.24).echo() >= ECHO
+    assert overheard(sent, near[: round(3.0 * RATE)], begins_s=1.24).echo() < ECHO
 
 
 class Asked(FarEnd):

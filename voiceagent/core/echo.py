@@ -29,6 +29,10 @@ _LOOK_EVERY = 5  # hops
 _SLACK = 3  # hops: reverberation and drift move the best agreement about
 _RECENT = 200  # hops kept for `similarity`
 _TYPICAL = 30  # hops over which the echo's usual agreement is taken
+# While no delay is known, any up to 0.45 s is tried. The best agreement there of two voices that have nothing to do
+# with each other stays below 1.1 / sqrt(hops) (756 overlaps), that of most first echoes is above it within 0.5 s.
+_FIRST_LAGS, _FIRST_HOPS, _FIRST_LEAST = 45, 60, 15  # delays tried, hops compared at most, of which so many are audible
+_PERHAPS, _SURELY = 0.8, 1.2  # / sqrt(hops): where the likeness of a first echo begins, and where it is 1
 
 
 class DelayTracker:
@@ -86,6 +90,23 @@ class DelayTracker:
         found, count = self._agreement(min(hops, _RECENT))
         chance = _BY_CHANCE / math.sqrt(count) if count else 1.0
         return min(1.0, max(0.0, found - chance) / max(self._usual - chance, 0.05))
+
+    def first(self, hops: int) -> float:
+        """How surely the last `hops` (at most 60) are an echo of some plausible delay, 0..1: the first of a session.
+
+        Needs no delay: the best agreement at any is compared with the best that two voices reach by chance.
+        """
+        near, sent = list(self._heard)[-min(hops, _FIRST_HOPS) :] if hops > 0 else [], list(self._sent)
+        best = 0.0
+        for end in range(len(sent), len(sent) - _FIRST_LAGS - 1, -1):
+            total = count = 0
+            for heard, far in zip(near, sent[end - len(near) : end], strict=True):
+                if far is not None and heard is not None:
+                    count += 1
+                    total += BITS - 2 * (heard ^ far).bit_count()
+            if count >= _FIRST_LEAST:
+                best = max(best, total / (BITS * math.sqrt(count)))
+        return min(1.0, max(0.0, (best - _PERHAPS) / (_SURELY - _PERHAPS)))
 
     def _agreement(self, hops: int) -> tuple[float, int]:
         delay = self.delay or 0

@@ -47,6 +47,7 @@ class ReplyAudio:
 
     `text` is what this audio says (possibly empty: a later piece of the same chunk). `words` index into `text`,
     their `until` counts samples from the start of this piece. Without `words` the text is taken to be spread evenly.
+    A `filler` is said while the answer is still being made.
     """
 
     reply: int
@@ -54,6 +55,7 @@ class ReplyAudio:
     rate: int
     text: str = ""
     words: tuple[WordTime, ...] = ()
+    filler: bool = False
 
     @property
     def samples(self) -> int:

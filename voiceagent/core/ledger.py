@@ -1,8 +1,11 @@
 """What was said in each reply, and how much of it was heard: text <-> samples. The only source of assistant context.
 
-Text enters with the audio that speaks it. A word counts as heard when its last sample was played; where the engine
-gives no word times, a chunk's words are spread over its samples by their length in characters. Acknowledgements by the
-peer (an `audio_end_ms`, a carrier's mark) overrule the estimate. Called by runtime/playout.py and runtime/replies.py.
+Text enters with the audio that speaks it, as soon as that is made. A word counts as heard when its last sample was
+played; where the engine gives no word times, a chunk's words are spread over its samples by their length in characters:
+while some of those are still to be made, over as many as this voice takes for so much text. Error bound: a word, given
+the samples played; where the pace had to be guessed (the first chunk, half made, no word times), by how wrong it was.
+Acknowledgements by the peer (an `audio_end_ms`, a carrier's mark) overrule the estimate of those samples. Filled by
+runtime/replying.py and runtime/duplex.py, read by runtime/playout.py and runtime/replies.py.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from dataclasses import dataclass, field
 
 from voiceagent.core.frames import ReplyAudio, WordTime
 
+USUAL_PACE = 15.0  # characters a second, until something of the reply tells this voice's own
 _WORD = re.compile(r"\S+\s*")
 
 
@@ -22,31 +26,34 @@ class _Chunk:
     samples: int = 0
     words: tuple[WordTime, ...] = ()
 
-    def heard(self, samples: int, closed: bool) -> str:
+    def heard(self, samples: int, expected: int | None) -> str:
         """The prefix of the text whose words end at or before `samples` (counted from the chunk's start).
 
-        Word times may reach beyond the audio that is there: more pieces come, unless the chunk is `closed`.
+        `expected` is how long the chunk will be, None once no more of it comes: then its end is the end of all words.
         """
-        if closed and samples >= self.samples:
+        if expected is None and samples >= self.samples:
             return self.text
         cut = 0
-        for end, until in self._ends():
+        for end, until in self._ends(max(self.samples, expected or 0)):
             if until > samples:
                 return self.text[:cut]
             cut = end
         return self.text
 
-    def _ends(self) -> list[tuple[int, int]]:
-        """(end in characters, last sample) of every word."""
+    def _ends(self, samples: int) -> list[tuple[int, int]]:
+        """(end in characters, last sample) of every word of a chunk that is so long."""
         if self.words:
             return [(word.end, word.until) for word in self.words]
         length = len(self.text)
-        return [(m.end(), (m.end() * self.samples + length - 1) // length) for m in _WORD.finditer(self.text)]
+        return [(m.end(), (m.end() * samples + length - 1) // length) for m in _WORD.finditer(self.text)]
 
 
 @dataclass(slots=True)
 class ReplyAccount:
-    """One reply. `generated` and `played` count samples at `rate`; `acked` is the peer's word, when it gave it."""
+    """One reply. `generated` and `acked` (the peer's word, when it gave it) count samples at `rate`.
+
+    `complete` is set when all of it was made.
+    """
 
     rate: int = 0
     generated: int = 0
@@ -73,8 +80,15 @@ class ReplyAccount:
         for chunk in self.chunks:
             if samples < chunk.start or (samples == chunk.start and chunk.samples):
                 break
-            part = chunk.heard(samples - chunk.start, self.complete or chunk is not self.chunks[-1])
+            closed = self.complete or chunk is not self.chunks[-1]
+            part = chunk.heard(samples - chunk.start, None if closed else self._expected(chunk))
             said.append(part)
             if len(part) < len(chunk.text):
                 break
         return "".join(said)
+
+    def _expected(self, chunk: _Chunk) -> int:
+        """How many samples the last chunk will have, at the pace of those before it."""
+        characters = sum(len(other.text) for other in self.chunks[:-1])
+        per_character = chunk.start / characters if chunk.start and characters else self.rate / USUAL_PACE
+        return round(len(chunk.text) * per_character)

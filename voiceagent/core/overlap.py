@@ -7,8 +7,9 @@ fits in by the Protocol `Arbiter`. All evidence is local: time, level, words, an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from voiceagent.core.events import FinalTranscript, PartialTranscript
@@ -46,6 +47,7 @@ class Heard:
     repeats: float = 0.0  # share of its words that the agent is saying, 0..1
     asked: bool = False  # the agent has just asked something: "yeah" is an answer
     confidence: float = 1.0  # of the recogniser in its words, 0..1
+    judged: float = field(default=-math.inf, compare=False)  # when it was last looked at, in seconds
 
     def words(self, event: PartialTranscript | FinalTranscript) -> None:
         """Note what a transcript says beside its text."""

@@ -14,6 +14,10 @@ class TurnPolicy:
 
     Modes: "semantic" waits by what was said (semantic_vad), "silence" waits a fixed time (server_vad), "manual" leaves
     turns to the peer (turn_detection null), "native" leaves them to a codec-token model.
+
+    No user turn ends in silence for longer than max(`max_delay_s`, `final_timeout_s`, 4 s that a VAD may be silent)
+    + 2 * `first_audio_timeout_s` (the answer, then the apology for it), 20 s by default, whatever stage fails: by then
+    the agent is heard, the peer is told that there is nothing to hear, or the session has ended with a reason.
     """
 
     mode: TurnMode = "semantic"

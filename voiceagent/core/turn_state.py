@@ -166,7 +166,10 @@ class TurnState:
         """When time alone settles the overlap: sustained speech interrupts, and no hold lasts longer than its limit."""
         limit, sustained = self._hold_limit(user), user.began + self.policy.overlap_interrupt_s
         for at in (sustained, sustained + overlap.LINGER_S):
-            if at < limit and self._arbiter(self._evidence_of(user, at), self.policy) == "interruption":
+            if (
+                user.heard.judged < at < limit
+                and self._arbiter(self._evidence_of(user, at), self.policy) == "interruption"
+            ):
                 return at
         return limit
 

@@ -315,7 +315,7 @@ class TurnMachine(TurnState):
         """What the overlap is by now; [] while that is undecided, or nothing follows from it."""
         user = self.user
         assert isinstance(user, Talking | Pausing) and user.overlap
-        evidence = self._evidence_of(user, now)
+        evidence, user.heard.judged = self._evidence_of(user, now), now
         self.verdict = verdict = self._arbiter(evidence, self.policy)
         if verdict == "interruption":
             return self._interrupt(now)

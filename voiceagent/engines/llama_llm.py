@@ -2,7 +2,8 @@
 
 One llama.cpp server loop computes for all sessions in parallel sequences ("slots"); a session keeps its slot, so only
 what is new in its conversation is evaluated. Each stream has a thread that waits in llama.cpp and hands deltas to the
-event loop; cancelling takes effect at the next token, or while a prompt is evaluated at the next `batch` tokens.
+event loop; cancelling takes effect at the next token, or while a prompt is evaluated at the next `batch` tokens. Where
+llama.cpp gives no sign of life for too long, its callers get an error and a fresh loop takes over (engines/stalls.py).
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import json
 import os
 import uuid
 from collections.abc import AsyncGenerator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,11 +25,13 @@ from voiceagent.engines.chat_chunks import ChatChunks, complaint
 from voiceagent.engines.handover import Handover
 from voiceagent.engines.llama_server import start
 from voiceagent.engines.slots import Slots
+from voiceagent.engines.stalls import Call, Stalls, detached
 from voiceagent.errors import Category, ConfigError, EngineError
 from voiceagent.ports import LlmDelta, LlmEnd, LlmRequest, TextDelta, ToolCallDelta
 
 MIB = 1 << 20
 ATTEMPTS = 8  # how often a conversation is cut further until it fits
+CLOSE_S = 5.0  # generations under way are waited for at the end
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,8 @@ class LlamaLlm:
         self._server: Any = None
         self._closed = False
         self._slots = Slots(options.slots)
-        self._pool: ThreadPoolExecutor | None = None
+        self._stalls = Stalls("llama", self._restart)
+        self._reviving: asyncio.Task[None] | None = None
         self._running: dict[Handover[LlmDelta | EngineError], asyncio.Future[None]] = {}
         self._prefills: dict[str, Handover[LlmDelta | EngineError]] = {}
 
@@ -82,6 +85,14 @@ class LlamaLlm:
         """Load and warm the model; blocks. Raises ConfigError (package or file) and EngineError (llama.cpp)."""
         if self._server is not None or self._closed:
             return
+        self._server = self._started()
+
+    @property
+    def worker(self) -> Stalls:
+        """Its queue and its calls, to be watched."""
+        return self._stalls
+
+    def _started(self) -> Any:
         path = Path(self._options.model).expanduser() if self._options.model else weights.verify(weights.SMOLLM2)
         if not path.is_file():
             raise ConfigError(f"llm llama: the model file {path} does not exist")
@@ -97,15 +108,14 @@ class LlamaLlm:
         )
         warm = {"messages": [{"role": "user", "content": "Hello."}], "max_tokens": 2, "id_slot": 0}
         server.handle_chat_completions(warm)
-        self._pool = ThreadPoolExecutor(self._options.slots, thread_name_prefix="llama")
-        self._server = server
+        return server
 
     async def stream(self, request: LlmRequest) -> AsyncGenerator[LlmDelta, None]:
         """See ports.Llm. Raises EngineError: "unavailable", "bad_input" (tools, instructions), "internal"."""
         self._check()
         if prefill := self._prefills.get(request.session):
             prefill.stop(LlmEnd())
-        slot = await self._slots.acquire(request.session)
+        slot = await self._slot(request.session)
         limit = self._options.max_tokens if request.max_tokens is None else request.max_tokens
         handover = self._begin(slot, request, limit)
         try:
@@ -147,19 +157,37 @@ class LlamaLlm:
         self._slots.close()
         for handover in self._running:
             handover.stop(_unavailable("closed"))
+        if self._reviving is not None:
+            self._reviving.cancel()
+            await asyncio.wait({self._reviving})
         if self._running:
-            await asyncio.wait(list(self._running.values()))
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            await asyncio.get_running_loop().run_in_executor(pool, self._free)
-            pool.shutdown()
+            _, stuck = await asyncio.wait(list(self._running.values()), timeout=CLOSE_S)
+            for future in stuck:  # its thread is left behind
+                future.cancel()
+        if self._server is not None:
+            await detached("llama-free", self._free)
 
     def _free(self) -> None:
         self._server = None  # the last reference: llama.cpp ends its threads here
 
     def _check(self) -> None:
-        if self._closed or self._server is None:
-            raise _unavailable("closed" if self._closed else "not loaded")
+        if self._closed:
+            raise _unavailable("closed")
+        if self._server is None:
+            if not self._stalls.stuck:
+                raise _unavailable("not loaded")
+            why = "given up" if self._stalls.broken else "being loaded again"
+            raise _unavailable(why, retryable=not self._stalls.broken)
+
+    async def _slot(self, session: str) -> int:
+        ticket, slots = self._stalls.queued(), self._slots
+        try:
+            slot = await slots.acquire(session)
+        finally:
+            self._stalls.turned(ticket)
+        if slots is not self._slots:  # given up after this one was told to go on
+            raise _no_answer()
+        return slot
 
     def _begin(self, slot: int, request: LlmRequest, max_tokens: int) -> Handover[LlmDelta | EngineError]:
         """Start the thread of one generation. The slot is free again when it has ended."""
@@ -167,15 +195,38 @@ class LlamaLlm:
         if self._closed:  # while this request waited for its slot
             self._slots.release(slot)
             raise _unavailable("closed")
-        generation = _Generation(self._server, self._options, request, slot, max(1, max_tokens), handover)
-        future = asyncio.get_running_loop().run_in_executor(self._pool, generation.run)
+        call = self._stalls.begin()
+        generation = _Generation(self._server, self._options, request, slot, max(1, max_tokens), handover, call)
+        future = detached("llama", generation.run)
         self._running[handover] = future
-        future.add_done_callback(partial(self._ended, slot, handover))
+        future.add_done_callback(partial(self._ended, self._slots, slot, handover))
         return handover
 
-    def _ended(self, slot: int, handover: Handover[LlmDelta | EngineError], _: asyncio.Future[None]) -> None:
-        del self._running[handover]
-        self._slots.release(slot)
+    def _ended(
+        self, slots: Slots, slot: int, handover: Handover[LlmDelta | EngineError], _: asyncio.Future[None]
+    ) -> None:
+        self._running.pop(handover, None)
+        slots.release(slot)
+
+    def _restart(self, wait_s: float | None) -> None:
+        """Stuck: everybody is told, and a fresh server takes over. The old one is kept alive by the calls in it."""
+        self._server = None
+        running, self._running = self._running, {}
+        for handover, future in running.items():
+            handover.stop(_no_answer())
+            future.cancel()
+        self._slots.close(_no_answer)
+        self._slots = Slots(self._options.slots)
+        self._reviving = None
+        if wait_s is not None and not self._closed:
+            self._reviving = asyncio.create_task(self._revive(wait_s), name="llama-revive")
+
+    async def _revive(self, wait_s: float) -> None:
+        await asyncio.sleep(wait_s)
+        try:
+            self._server = await detached("llama-load", self._started)
+        except Exception as error:  # supervised here: loading a model may raise anything
+            self._stalls.failed(error)
 
 
 class _Generation:
@@ -189,7 +240,9 @@ class _Generation:
         slot: int,
         max_tokens: int,
         handover: Handover[LlmDelta | EngineError],
+        watched: Call,
     ) -> None:
+        self._watched = watched
         self._server = server
         self._options = options
         self._request = request
@@ -229,7 +282,11 @@ class _Generation:
     def _ask(self, items: tuple[Item, ...]) -> tuple[int, int] | None:
         """Generate. Returns (tokens wanted, tokens there are) when that many items do not fit."""
         self._overflow = None
-        self._server.handle_chat_completions(self._body(items), self._called_back)
+        self._watched.alive()
+        try:
+            self._server.handle_chat_completions(self._body(items), self._called_back)
+        finally:
+            self._watched.over()
         if self._failure is not None:
             raise self._failure
         return self._overflow
@@ -261,6 +318,13 @@ class _Generation:
 
     def _called_back(self, chunk: Any) -> bool:
         """Called by llama.cpp with each chunk; True stops it."""
+        self._watched.over()  # handing over may have to wait for whoever reads
+        try:
+            return self._take(chunk)
+        finally:
+            self._watched.alive()
+
+    def _take(self, chunk: Any) -> bool:
         if self._handover.stopped:
             return True
         error = chunk.get("error") if isinstance(chunk, dict) else None
@@ -357,5 +421,9 @@ def _named(tool: Tool, schema: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _unavailable(why: str) -> EngineError:
-    return EngineError(f"the llama engine is {why}", stage="llm", category="unavailable")
+def _unavailable(why: str, *, retryable: bool = False) -> EngineError:
+    return EngineError(f"the llama engine is {why}", stage="llm", category="unavailable", retryable=retryable)
+
+
+def _no_answer() -> EngineError:
+    return EngineError("llama.cpp: no answer", stage="llm", category="timeout", retryable=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,6 @@ class LlamaTurn:
         if self._options.threads < 1:
             raise ConfigError("turn llama: threads must be at least 1")
         self.cost_s = 0.03  # until `load` has measured it
-        self._server: Any = None
         self._worker: Worker[str, float] | None = None
 
     def load(self) -> None:
@@ -69,15 +68,25 @@ class LlamaTurn:
         path = Path(self._options.model).expanduser() if self._options.model else weights.verify(weights.SMOLLM2)
         if not path.is_file():
             raise ConfigError(f"turn llama: the model file {path} does not exist")
-        try:
-            self._server = start(
+
+        def fresh() -> Callable[[list[str]], list[float | Exception]]:
+            server = start(
                 path, slots=1, slot_tokens=1024, batch=64, threads=self._options.threads, spins=1000, stage="turn"
             )
-            self._run([prompt("What is", ())])
-            self.cost_s = statistics.median(self._timed(f"What is the name of {name}") for name in ("this", "a", "he"))
+            return lambda prompts: [_ask(server, text) for text in prompts]
+
+        try:
+            run = fresh()
         except EngineError as error:
             raise ConfigError(f"turn llama: {error}") from error
-        self._worker = Worker("llama-turn", "turn", self._run)
+        run([prompt("What is", ())])
+        self.cost_s = statistics.median(_timed(run, f"What is the name of {name}") for name in ("this", "a", "he"))
+        self._worker = Worker("llama-turn", "turn", run, reload=fresh)
+
+    @property
+    def worker(self) -> Worker[str, float] | None:
+        """Its queue and its thread, to be watched."""
+        return self._worker
 
     async def score(self, pcm: bytes, text: str, items: Sequence[Item]) -> TurnScore:
         """How likely the user, who has said `text` after `items`, has finished. Does not listen to `pcm`.
@@ -100,29 +109,28 @@ class LlamaTurn:
         if self._worker is not None:
             await self._worker.aclose()
 
-    def _timed(self, text: str) -> float:
-        began = time.perf_counter()
-        self._run([prompt(text, ())])
-        return time.perf_counter() - began
 
-    def _run(self, prompts: list[str]) -> list[float | Exception]:
-        """In the worker's thread."""
-        return [self._ask(text) for text in prompts]
+def _timed(run: Callable[[list[str]], Any], text: str) -> float:
+    began = time.perf_counter()
+    run([prompt(text, ())])
+    return time.perf_counter() - began
 
-    def _ask(self, text: str) -> float | Exception:
-        body = {
-            "prompt": text,
-            "max_tokens": 1,
-            "n_probs": _SHOWN,
-            "temperature": 0.0,
-            "cache_prompt": True,
-            "id_slot": 0,
-        }
-        try:
-            answer = self._server.handle_completions(body)
-            return finished(answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"])
-        except (RuntimeError, ValueError, LookupError, TypeError) as error:
-            return EngineError(f"llama.cpp cannot judge this: {error}", stage="turn", category="internal")
+
+def _ask(server: Any, text: str) -> float | Exception:
+    """In the worker's thread."""
+    body = {
+        "prompt": text,
+        "max_tokens": 1,
+        "n_probs": _SHOWN,
+        "temperature": 0.0,
+        "cache_prompt": True,
+        "id_slot": 0,
+    }
+    try:
+        answer = server.handle_completions(body)
+        return finished(answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"])
+    except (RuntimeError, ValueError, LookupError, TypeError) as error:
+        return EngineError(f"llama.cpp cannot judge this: {error}", stage="turn", category="internal")
 
 
 def prompt(text: str, items: Sequence[Item]) -> str:

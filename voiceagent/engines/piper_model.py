@@ -1,29 +1,28 @@
-"""A loaded Piper voice: text in, sound and word times out, in the one thread of piper_tts.py.
+"""A loaded Piper voice: text in, sound and word times out, piece by piece, in the one thread of piper_tts.py.
 
-Decided here: how much of the silence that Piper makes is kept, how loud it is, what a pause in the text is worth.
-The voice itself comes from there.
+Decided here: how large the pieces are, what a pause in the text is worth, and when the word times of a text are known:
+as soon as its last sentence begins to sound. The voice comes from piper_voice.py, the edges from piper_sound.py.
 """
 
 from __future__ import annotations
 
 import functools
 import unicodedata
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from voiceagent.engines.piper_sound import Edges, Samples
 from voiceagent.engines.piper_text import reads_latin, words
+from voiceagent.engines.piper_voice import Latent, VitsVoice
 from voiceagent.engines.word_alignment import SpokenWord, word_ends
 
-_SILENT = 0.003  # of full scale; Piper's silence is below 0.0002, the softest onsets it makes above this
-_LEAD_S = 0.010  # kept before the first sound (Piper emits up to 0.07 s)
-_TAIL_S = 0.030  # kept after the last sound (Piper emits 0.07-0.22 s)
-_FADE_S = 0.003
+FIRST_S = 0.28  # of sound in the first piece: enough to decode the next meanwhile, with two others before it
+LATER_S = 1.0  # ... of a text that is not waited for
+GROWTH = 3  # a piece may be so much longer than the one before it: the frames at its edges are decoded twice
+LONGEST_S = 2.0  # what a cancellation may waste, and another session wait for
 _SEAM_PAUSE_S = 0.0  # between chunks that no punctuation separates, beyond lead and tail
-
-Samples = np.ndarray[tuple[int], np.dtype[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,68 +50,141 @@ def pause_after_s(text: str, options: PiperOptions) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A text to speak, at most some seconds of it, `speed` times as fast as usual."""
+    """A text to speak, `speed` times as fast as usual, with `first_s` of its sound in the first piece."""
 
     text: str
     speed: float
+    first_s: float = FIRST_S
+
+
+@dataclass(slots=True)
+class Rendering:
+    """A job under way: what is encoded and not yet decoded. Belongs to the thread while it is submitted."""
+
+    job: Job
+    sentences: list[tuple[list[str], Latent]]
+    sound: Edges
+    frame: int = 0  # of the first of `sentences`: where its next piece begins
+    size: int = 0  # frames of the last piece
+    position: int = 0  # samples given out, pauses included
+    start: int = 0  # of them before this sentence's first one
+    pause: int = 0  # samples of pause before this sentence
+    spoken: list[SpokenWord] = field(default_factory=list)
+    ends_at: int | None = None  # the last word's end, once the words were told
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The sound of a job without silence around it; `words` are (start, end) in its text and the sample they end at."""
+    """The next sound of a job without silence around it.
+
+    `words`: (start, end) in its text, and the sample, counted from the job's first one, that they end at; on one part
+    only, None on the others. `rest` is None on the last one: then `padding` is how much of its end is silence that was
+    added, since the words were expected to last longer.
+    """
 
     pcm: bytes
-    words: tuple[tuple[int, int, int], ...]
+    words: tuple[tuple[int, int, int], ...] | None
+    rest: Rendering | None
+    padding: int = 0
 
 
 class PiperModel:
     """The loaded voice; used by one thread at a time."""
 
-    def __init__(self, voice: Any, settings: Callable[[float], Any], options: PiperOptions) -> None:
-        """`voice` is a piper.PiperVoice, `settings` gives the piper.SynthesisConfig for a speed."""
+    def __init__(self, voice: VitsVoice, options: PiperOptions) -> None:
         self._voice = voice
-        self._settings = settings
         self._options = options
-        self.rate: int = self._voice.config.sample_rate
-        self.latin = reads_latin(self._voice.config.espeak_voice)
+        self.rate = voice.rate
+        self.streams = voice.streams
+        self.latin = reads_latin(voice.language)
         self._length = functools.lru_cache(maxsize=4096)(self._phonemes)
 
-    def render(self, job: Job) -> Part:
-        """Synthesise; the pauses between the sentences inside are set, the silence around them is cut."""
-        settings = self._settings(job.speed)
+    def render(self, item: Job | Rendering) -> Part:
+        """The first sound of a job, or the next of one that was begun. Empty only where nothing more can be heard."""
+        rendering = self._begin(item) if isinstance(item, Job) else item
         sound: list[Samples] = []
-        spoken: list[SpokenWord] = []
-        position, pause_s = 0, 0.0
-        for sentence in self._voice.synthesize(job.text, settings, include_alignments=True):
-            samples, cut = self._trim(np.atleast_1d(sentence.audio_float_array))
-            if not samples.size:
-                continue
-            pause = round(pause_s * self.rate)
-            sound += [np.zeros(pause, np.float32), samples]
-            spoken += _spoken_words(sentence, position + pause - cut, position + pause, samples.size)
-            position += pause + samples.size
-            pause_s = pause_after_s("".join(sentence.phonemes), self._options) / job.speed
-        spans = words(job.text)
-        ends = word_ends([self._length(job.text[start:end]) for start, end in spans], spoken)
+        told: tuple[tuple[int, int, int], ...] | None = None
+        # A piece in which there is nothing to hear yet is worth nothing to whoever waits.
+        while rendering.sentences and not sound:
+            piece = self._next(rendering)
+            if piece.size:
+                sound.append(piece)
+            if told is None:
+                told = self._told(rendering)
+        padding = 0
+        if not rendering.sentences and (rendering.ends_at or 0) > rendering.position:
+            padding = (rendering.ends_at or 0) - rendering.position
+            sound.append(np.zeros(padding, np.float32))
         pcm = (np.concatenate(sound) * 32767).astype("<i2").tobytes() if sound else b""
-        return Part(pcm, tuple((start, end, until) for (start, end), until in zip(spans, ends, strict=True)))
+        return Part(pcm, told, rendering if rendering.sentences else None, padding)
 
-    def _trim(self, samples: Samples) -> tuple[Samples, int]:
-        """One sentence at its volume, without the silence around it, and how many samples went at its start."""
-        loud = np.flatnonzero(np.abs(samples) > _SILENT)
-        if not loud.size:
-            return samples[:0], 0
-        start = max(int(loud[0]) - round(_LEAD_S * self.rate), 0)
-        end = min(int(loud[-1]) + 1 + round(_TAIL_S * self.rate), samples.size)
-        kept = samples[start:end] * min(self._options.volume, 0.97 / float(np.abs(samples).max()))
-        fade = min(round(_FADE_S * self.rate), kept.size)
-        ramp = np.linspace(0.0, 1.0, fade, dtype=np.float32)
-        kept[:fade] *= ramp
-        kept[kept.size - fade :] *= ramp[::-1]
-        return kept, start
+    def _begin(self, job: Job) -> Rendering:
+        options = self._options
+        scales = (options.noise_scale, options.length_scale / job.speed, options.noise_w)
+        sentences = [
+            (phonemes, self._voice.encode(phonemes, scales, options.speaker))
+            for phonemes in self._voice.sentences(job.text)
+        ]
+        return Rendering(job, sentences, self._edges())
+
+    def _edges(self) -> Edges:
+        return Edges(self.rate, self._options.volume)
+
+    def _next(self, rendering: Rendering) -> Samples:
+        """Decode one piece; the pause before its sentence comes with the first of its samples."""
+        phonemes, latent = rendering.sentences[0]
+        end = self._end(rendering, latent)
+        edges, silent = rendering.sound, not rendering.sound.kept
+        last = end == latent.frames
+        kept = edges.push(np.clip(self._voice.decode(latent, rendering.frame, end), -1.0, 1.0), last=last)
+        rendering.frame = end
+        if kept.size and silent:
+            rendering.start = rendering.position + rendering.pause
+            kept = np.concatenate([np.zeros(rendering.pause, np.float32), kept])
+        rendering.position += kept.size
+        if last:
+            if edges.kept:
+                rendering.spoken += self._words_of(rendering)
+                pause_s = pause_after_s("".join(phonemes), self._options) / rendering.job.speed
+                rendering.pause = round(pause_s * self.rate)
+            del rendering.sentences[0]
+            rendering.sound, rendering.frame = self._edges(), 0
+        return kept
+
+    def _end(self, rendering: Rendering, latent: Latent) -> int:
+        """Where the next piece ends: pieces grow, and what little would be left over is taken along."""
+        per_s = self.rate / self._voice.hop
+        if latent.frames_of is None:  # without frames of phonemes, word times need all of it
+            return latent.frames
+        first, most = round(rendering.job.first_s * per_s), round(LONGEST_S * per_s)
+        size = min(GROWTH * rendering.size, most) if rendering.size else first
+        rendering.size = size
+        left = latent.frames - rendering.frame
+        return latent.frames if left < size + first else rendering.frame + size
+
+    def _told(self, rendering: Rendering) -> tuple[tuple[int, int, int], ...] | None:
+        """The words of the job, once: when its last sentence sounds, or nothing is left."""
+        left = len(rendering.sentences)
+        if rendering.ends_at is not None or left > 1 or (left == 1 and not rendering.sound.kept):
+            return None
+        spoken = [*rendering.spoken, *(self._words_of(rendering) if rendering.sentences else ())]
+        spans = words(rendering.job.text)
+        ends = word_ends([self._length(rendering.job.text[start:end]) for start, end in spans], spoken)
+        rendering.ends_at = max(ends, default=0)
+        return tuple((start, end, until) for (start, end), until in zip(spans, ends, strict=True))
+
+    def _words_of(self, rendering: Rendering) -> Iterable[SpokenWord]:
+        """The pronounced words of the sentence under way. Its end is not known before its last piece."""
+        phonemes, latent = rendering.sentences[0]
+        edges, first = rendering.sound, rendering.start
+        kept = edges.kept if edges.ended else latent.frames * self._voice.hop - edges.dropped
+        if latent.frames_of is None:
+            return [SpokenWord(sum(map(_is_phoneme, "".join(phonemes))), first, first + kept)]
+        samples = [frames * self._voice.hop for frames in latent.frames_of]
+        return _spoken_words(phonemes, samples, first - edges.dropped, first, first + kept)
 
     def _phonemes(self, word: str) -> int:
-        return sum(_is_phoneme(char) for sentence in self._voice.phonemize(word) for char in "".join(sentence))
+        return sum(_is_phoneme(char) for sentence in self._voice.sentences(word) for char in "".join(sentence))
 
 
 def _is_phoneme(char: str) -> bool:
@@ -120,24 +192,22 @@ def _is_phoneme(char: str) -> bool:
     return unicodedata.category(char) in ("Ll", "Lo", "Lu")
 
 
-def _spoken_words(sentence: Any, offset: int, first: int, samples: int) -> Iterable[SpokenWord]:
-    """The pronounced words of a Piper sentence that lies `offset` samples into the sound, as far as it was kept.
+def _spoken_words(
+    phonemes: Sequence[str], samples: Sequence[int], offset: int, first: int, last: int
+) -> Iterable[SpokenWord]:
+    """The pronounced words of a sentence that lies `offset` samples into the sound and is kept in `[first, last)`.
 
-    `first` is its first sample that was kept, `samples` how many were. Without alignments it counts as one word.
+    `samples` are those of its beginning, of each phoneme and of its end.
     """
-    last = first + samples
-    if not sentence.phoneme_alignments:
-        return [SpokenWord(sum(_is_phoneme(char) for char in "".join(sentence.phonemes)), first, last)]
     said: list[SpokenWord] = []
-    phonemes, start, position = 0, offset, offset
-    for aligned in sentence.phoneme_alignments:
-        end = position + int(aligned.num_samples)
-        sounds = sum(map(_is_phoneme, aligned.phoneme))
-        if phonemes and aligned.phoneme in " .,;:!?$":
-            said.append(SpokenWord(phonemes, min(max(start, first), last), min(max(position, first), last)))
-            phonemes = 0
-        if sounds and not phonemes:
+    count, start, position = 0, offset, offset
+    for phoneme, length in zip(["^", *phonemes, "$"], samples, strict=True):
+        sounds = sum(map(_is_phoneme, phoneme))
+        if count and phoneme in " .,;:!?$":
+            said.append(SpokenWord(count, min(max(start, first), last), min(max(position, first), last)))
+            count = 0
+        if sounds and not count:
             start = position
-        phonemes += sounds
-        position = end
+        count += sounds
+        position += length
     return said

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from voiceagent.errors import EngineError
@@ -79,12 +80,12 @@ class Slots:
                 waiter.future.set_result(self._take(slot, waiter.session))
                 return
 
-    def close(self) -> None:
-        """Fail whoever waits, and whoever comes."""
+    def close(self, error: Callable[[], EngineError] | None = None) -> None:
+        """Fail whoever waits, with what `error` makes, and whoever comes."""
         self._closed = True
         for waiter in self._waiters:
             if not waiter.future.done():
-                waiter.future.set_exception(_closed())
+                waiter.future.set_exception((error or _closed)())
         self._waiters.clear()
 
     def _home(self, session: str) -> int | None:

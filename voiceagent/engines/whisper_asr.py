@@ -28,6 +28,8 @@ _WINDOW_S = 16.0  # a longer tail is cut ...
 _CUT_FROM_S, _CUT_TO_S = 7.0, 14.0  # ... at the quietest place between these
 _BACKLOG_S = 120.0  # undecoded audio kept at most; the oldest goes first
 _PIECES = 256  # pieces of text kept of one utterance: half an hour at least
+SPARSE = 2.0  # times as far apart are partials where time is short (AsrHints.economy)
+BRIEF = 0.5  # of the usual context is looked at where it is shorter still
 _EARLY_EVERY_S = 0.25  # a voice that stutters is not decoded at every dip
 _FINAL, _CUT, _PARTIAL = 0, 1, 2  # priorities
 
@@ -94,7 +96,7 @@ class WhisperAsr:
         beam: int = 1
         language: str = "en"
         partial_interval_s: float = 0.5
-        urgent_interval_s: float = 0.25
+        urgent_interval_s: float = 0.16
         partial_cost_ratio: float = 3.0
         padding_s: float = 1.5
         least_s: float = 8.0
@@ -157,9 +159,10 @@ class WhisperAsr:
             await self._worker.aclose()
 
     def _how(self, hints: AsrHints) -> Decoding:
+        brief = BRIEF if hints.economy > 1 else 1.0
         return Decoding(
-            padding_s=self.options.padding_s,
-            least_s=self.options.least_s,
+            padding_s=brief * self.options.padding_s,
+            least_s=brief * self.options.least_s,
             beam=self.options.beam,
             language="en" if self._english else hints.language or self.options.language,
             vocabulary=hints.vocabulary,
@@ -194,7 +197,7 @@ class WhisperStream:
         self._early: _Early | None = None
         self._early_at = 0  # samples pushed when the last one was asked for
         self._closed = False
-        self._urgent = hints.urgent
+        self._urgent, self._sparse = hints.urgent, hints.economy > 0
         self._pace(0.0, first=True)
 
     def push(self, pcm: bytes) -> None:
@@ -294,7 +297,7 @@ class WhisperStream:
         if self._partial is not None:
             self._partial.wanted = False
         if hints is not None:
-            self._how, self._urgent = self._asr._how(hints), hints.urgent
+            self._how, self._urgent, self._sparse = self._asr._how(hints), hints.urgent, hints.economy > 0
         self._pace(0.0, first=True)
 
     def close(self) -> None:
@@ -310,8 +313,11 @@ class WhisperStream:
     def _pace(self, cost_s: float, *, first: bool = False) -> None:
         options = self._asr.options
         urgent = self._urgent and not first  # the first has the padding before the onset as well
-        interval_s = options.urgent_interval_s if urgent else options.partial_interval_s
-        self._due_bytes = int(max(interval_s, options.partial_cost_ratio * cost_s) * _BYTES_S)
+        interval_s, ratio = options.partial_interval_s, options.partial_cost_ratio
+        if urgent:  # the agent is silent meanwhile: half of a core is well spent
+            interval_s, ratio = options.urgent_interval_s, min(ratio, 1.0)
+        wait_s = max(interval_s, ratio * cost_s) * (SPARSE if self._sparse else 1.0)
+        self._due_bytes = int(wait_s * _BYTES_S)
 
     async def _settle(self, utterance: _Utterance, priority: int) -> Decoded | None:
         """The whole utterance so far: decodes what of it is not decoded yet. None when a final overtook a partial."""

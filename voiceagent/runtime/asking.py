@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from voiceagent.core import events as e
 from voiceagent.core import peer as p
-from voiceagent.core.floors import Waiting
+from voiceagent.core.floors import Quiet, Waiting
 from voiceagent.core.items import Item
 from voiceagent.errors import RequestError
 from voiceagent.runtime.absence import Absence
@@ -28,7 +28,8 @@ class Asking:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._absence = Absence(session)
-        self._wanted_by: str | None = None  # the request for the reply that waits for a transcript
+        self._wanted_by: str | None = None  # the request for the reply that waits, for a transcript or for the floor
+        self._owed: p.CreateReply | None = None  # came while the last sound of a reply played that is told as over
 
     def ask(self, request: p.Request) -> None:
         """Do it or tell the peer why not. Never raises for what a peer can send."""
@@ -36,6 +37,19 @@ class Asking:
             self._ask(request)
         except RequestError as error:
             self._session.tell(p.RequestFailed(error.code, str(error), error.param, request.request_id))
+
+    def stepped(self) -> None:
+        """The machine took a step: a reply that is owed begins once both floors are free."""
+        owed, machine = self._owed, self._session.machine
+        waits = self._only_sounds() if machine.busy else not isinstance(machine.user, Quiet)
+        if owed is not None and not waits and not machine.ended:
+            self._owed = None
+            self.ask(owed)  # refused where another reply has begun: the answer to whom spoke over that last sound
+
+    def _only_sounds(self) -> bool:
+        """Whether the peer knows that the reply on the floor is over, and only its last sound still plays."""
+        reply = self._session.replies.active()
+        return reply is not None and reply.ended
 
     def _ask(self, request: p.Request) -> None:
         session = self._session
@@ -63,7 +77,7 @@ class Asking:
                 session.history.delete(request.item_id)
                 session.tell(p.ItemDeleted(request.item_id))
             case p.CreateReply():
-                self._reply(request.spec, request.request_id)
+                self._reply(request)
             case p.CancelActiveReply():
                 self._cancel(request.reply_id)
             case p.ClearOutput():
@@ -100,13 +114,15 @@ class Asking:
         named = item if item.id else replace(item, id=session.new_id("item"))
         session.tell(p.ItemAdded(named, session.history.add(named, after)))
 
-    def _reply(self, spec: p.ReplySpec, request_id: str | None) -> None:
-        session = self._session
+    def _reply(self, request: p.CreateReply) -> None:
+        session, spec = self._session, request.spec
         for item in spec.input or ():
             if isinstance(item, str):
                 self._find(item)
         if not spec.in_conversation:
             session.replies.beside(spec)
+        elif self._owed is None and self._only_sounds():
+            self._owed, self._wanted_by = request, request.request_id
         elif session.machine.busy:
             raise RequestError(
                 "Conversation already has an active response in progress",
@@ -114,7 +130,7 @@ class Asking:
             )
         else:
             session.replies.want(spec)
-            self._wanted_by = request_id
+            self._wanted_by = request.request_id
             session.post(e.ReplyRequested((spec.metadata or {}).get(MUST_FINISH) == "true"))
 
     def _cancel(self, reply_id: str | None) -> None:
@@ -124,8 +140,10 @@ class Asking:
         active = session.replies.active_id()
         if not session.machine.busy or (reply_id is not None and reply_id != active):
             raise RequestError("Cancellation failed: no active response found", code="response_cancel_not_active")
-        if isinstance(session.machine.agent, Waiting):  # it would end untold: it has not even been created
+        if isinstance(session.machine.agent, Waiting) or (self._owed is not None and reply_id is None):
+            # It would end untold: it has not even been created.
             session.replies.want(p.ReplySpec())
+            self._owed = None
             message = "the response was cancelled before it could begin"
             session.tell(p.RequestFailed("response_cancelled", message, request_id=self._wanted_by))
         session.post(e.CancelRequested())

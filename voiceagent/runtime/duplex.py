@@ -60,7 +60,9 @@ class DuplexEars:
     async def _say(self, reply: Reply, frame: DuplexFrame) -> None:
         try:
             if frame.speaking:
-                await reply.out.put(ReplyAudio(reply.number, frame.pcm, self.rate, frame.text))
+                audio = ReplyAudio(reply.number, frame.pcm, self.rate, frame.text)
+                reply.account.add(audio)
+                await reply.out.put(audio)
             elif self._silent_s >= GAP_S:  # until then nothing is sent, and the peer hears the pause as it is
                 self._reply = None
                 await reply.out.put(End())

@@ -6,6 +6,7 @@ what the gate needs to notice it, so that a long hesitation costs no recognition
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,8 +17,10 @@ from voiceagent.core.voicing import VoiceGate
 from voiceagent.errors import EngineError, Overloaded
 from voiceagent.ports import AsrStream, Vad
 from voiceagent.runtime.overhearing import Overhearing
+from voiceagent.runtime.watchdog import Watchdog
 
 RING_S = 1.5
+LOST_S = 4.0  # a VAD that gives no answer for so long hears nobody: the session is over
 
 
 class Floor(Protocol):
@@ -51,8 +54,10 @@ class Ears:
         self.gate = VoiceGate(threshold)
         self.padding_s = padding_s
         self.manual = False
-        self.missed = 0  # windows the VAD had no time for
+        self.missed = 0  # windows the VAD had no time for, or no sensible answer
+        self._lost_s = 0.0  # ... in a row, until now
         self._stream = vad.open()
+        self._watchdog = Watchdog(LOST_S)
         self._post = post
         self._recogniser = recogniser
         self._floor = floor
@@ -74,13 +79,15 @@ class Ears:
                 self._post(e.SpeechStarted(end - duration))
             self._feed()
             return
-        try:
-            probability = await self._stream.push(pcm)
-        except (Overloaded, EngineError) as error:
-            if isinstance(error, EngineError) and not error.retryable:  # else the model is being started again
-                raise
+        probability = await self._probability(pcm)
+        if 0.0 <= probability <= 1.0:
+            self._lost_s = 0.0
+        else:
             self.missed += 1
+            self._lost_s += duration
             probability = 1.0 if self.gate.voiced else 0.0
+            if self._lost_s >= LOST_S:
+                raise EngineError(f"no answer for {LOST_S} s of sound", stage="vad", category="unavailable")
         change = self.gate.push(probability, end - duration, duration)
         self._overhear(pcm, end)
         if self.gate.voiced:
@@ -91,6 +98,18 @@ class Ears:
             self._feed()
             self._post(change)
         self._foresee()
+
+    async def _probability(self, pcm: bytes) -> float:
+        """Of voice in this window; not a number where the VAD had no time for it. Raises EngineError."""
+        try:
+            with self._watchdog:
+                return await self._stream.push(pcm)
+        except TimeoutError as error:
+            raise EngineError(f"no answer within {LOST_S} s", stage="vad", category="timeout") from error
+        except (Overloaded, EngineError) as error:
+            if isinstance(error, EngineError) and not error.retryable:  # else the model is being started again
+                raise
+            return math.nan
 
     def stalled(self, now: float) -> None:
         """No audio comes any more: speech in it is over."""
@@ -110,6 +129,7 @@ class Ears:
 
     def close(self) -> None:
         """Free the VAD's slot."""
+        self._watchdog.close()
         self._stream.close()
 
     def _overhear(self, pcm: bytes, end: float) -> None:

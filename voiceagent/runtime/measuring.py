@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from voiceagent.core import events as e
-from voiceagent.core.budget import Budget, TurnAccount
+from voiceagent.core.budget import Overrun, TurnAccount
 from voiceagent.core.events import Command, Event
+from voiceagent.core.ladder import Step
 from voiceagent.core.overlap import Verdict
 from voiceagent.core.policy import TurnPolicy
 from voiceagent.runtime.trace import ReplyRecord, Trace, blame
@@ -23,10 +24,12 @@ Name = Literal[
     "barge_in_commit_seconds",
     "barge_in_stop_seconds",
     "cut_offs",
+    "degradations",
     "drafts",
     "ducks",
     "engine_errors",
     "hold_seconds",
+    "late_turns",
     "overlaps",
     "replies",
     "reply_audio_heard_seconds",
@@ -61,10 +64,9 @@ class _Overlap:
 class Measuring(Trace):
     """One session's measurements. Times are the session's clock, so audio sent faster than life measures as life."""
 
-    def __init__(self, measure: Measure, budget: Budget | None = None) -> None:
+    def __init__(self, measure: Measure) -> None:
         super().__init__()
         self._measure = measure
-        self._budget = budget or Budget()
         self._opened_at: float | None = None
         self._now = 0.0
         self._listens = True  # the server finds the turns, not the peer or the model
@@ -108,8 +110,14 @@ class Measuring(Trace):
         whole = account.voice_to_voice_s
         if whole is not None:
             self._measure("voice_to_voice_seconds", whole)
-        for late in account.overruns(self._budget):
-            self._measure("stage_overruns", 1, late)
+
+    def overrun(self, overrun: Overrun) -> None:
+        self._measure("stage_overruns", 1, overrun.stage)
+        if overrun.stage == "voice_to_voice":
+            self._measure("late_turns", 1, overrun.cause)
+
+    def degraded(self, turn: int, step: Step) -> None:
+        self._measure("degradations", 1, step)
 
     def reply(self, record: ReplyRecord) -> None:
         outcome = record.outcome

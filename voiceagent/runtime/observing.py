@@ -164,6 +164,7 @@ class Observing:
         self.close()
         if self._reply is not None:
             self._caption_agent(self._reply, done=False)
+            self._measure(self._reply)  # unless that was done: a filler is no answer
             self._timer = self._call_at(self._loop.time() + CAPTION_S, self._tick)
 
     def _caption_agent(self, reply: Reply, *, done: bool) -> None:
@@ -182,7 +183,7 @@ class Observing:
         """The account of the turn that this reply answers; none of replies to nothing, or of turns without an end."""
         account: TurnAccount = self._session.account
         marks = account.marks
-        if reply.origin != "turn" or account.turn == self._measured or "committed" not in marks:
+        if reply.origin != "turn" or account.turn == self._measured or not {"committed", "first_sent"} <= {*marks}:
             return
         ended = marks.get("speech_ended")
         if ended is not None:

@@ -13,9 +13,11 @@ from voiceagent.audio.pcm import level_dbfs
 from voiceagent.core.echo import DelayTracker
 from voiceagent.core.frames import BYTES_PER_SAMPLE
 from voiceagent.core.levels import Levels
+from voiceagent.core.overlap import ECHO
 from voiceagent.runtime.farend import RATE, FarEnd
 
 LEAST_HOPS = 25  # a shorter stretch is alike by chance
+ONSET_HOPS = 9  # of voice, before it is noticed: a held agent soon leaves no more echo to compare
 
 
 class Overhearing:
@@ -30,12 +32,16 @@ class Overhearing:
         self._rest = b""
         self._loudest: float | None = None  # of the overlap
         self._hops = 0  # of the overlap
+        self._early = False  # no delay of the echo was known when the overlap began
+        self._own = False  # ... and it was found to be one
 
     def hear(self, pcm: bytes, end: float, *, voiced: bool, overlapping: bool) -> None:
         """A window of 16 kHz audio that ends at session time `end`."""
         level = level_dbfs(pcm)
         if overlapping:
             self._loudest = level if self._loudest is None else max(self._loudest, level)
+            if not self._hops:
+                self._early, self._own = self._tracker.delay is None, False
             self._hops += len(pcm) // BYTES_PER_SAMPLE // HOP
         else:
             self._loudest, self._hops = None, 0
@@ -53,8 +59,17 @@ class Overhearing:
         return 0.0 if usual is None or level is None else max(0.0, usual - level)
 
     def echo(self) -> float:
-        """Likeness of the overlap to what the peer is playing, 0..1; 0 while it is too short to tell."""
-        return self._tracker.similarity(self._hops) if self._hops >= LEAST_HOPS else 0.0
+        """Likeness of the overlap to what the peer is playing, 0..1; 0 while it is too short to tell.
+
+        The first echo of a session comes before its delay is known. What was surely one remains one while it still may
+        be: a delay just found says little yet of how much this echo usually agrees.
+        """
+        known = self._tracker.similarity(self._hops) if self._hops >= LEAST_HOPS else 0.0
+        if not self._early or self._hops + ONSET_HOPS < LEAST_HOPS:
+            return known
+        first = self._tracker.first(self._hops + ONSET_HOPS)
+        self._own = first > 0 and (self._own or first >= ECHO)
+        return max(known, first, ECHO if self._own else 0.0)
 
     def _follow(self, pcm: bytes, end: float) -> None:
         near = self._rest + pcm

@@ -96,7 +96,8 @@ class Playout:
             return await reply.out.get()
         pacer = self._pacers.get(reply.number)
         try:
-            async with asyncio.timeout(WRITING_GAP_S if pacer is None else pacer.rest_s(self._loop.time())):
+            rest_s = WRITING_GAP_S if pacer is None else pacer.rest_s(self._loop.time())
+            async with asyncio.timeout(rest_s + reply.patience_s):
                 return await reply.out.get()
         except TimeoutError:
             self._post(e.PlayoutStarved(reply.number))
@@ -128,7 +129,6 @@ class Playout:
         pacer = self._pacers.get(reply.number)
         if pacer is None:
             pacer = self._pacers[reply.number] = Pacer(audio.rate, self._transport.lead_s)
-        reply.account.add(audio)
         size = max(1, round(self._transport.frame_s * audio.rate)) * BYTES_PER_SAMPLE
         for start in range(0, len(audio.pcm), size):
             frame = audio.pcm[start : start + size]
@@ -140,7 +140,7 @@ class Playout:
                 await self._change(wait)
                 await self._permission(reply)
             index = self._telling.message(reply)
-            self._start(reply)
+            self._start(reply, answer=not audio.filler)
             now = self._loop.time()
             self._frame_left(max(0.0, now - due))
             frame = self._shaped(frame)
@@ -174,11 +174,16 @@ class Playout:
         except TimeoutError:
             pass
 
-    def _start(self, reply: Reply) -> None:
-        if reply.number not in self._started:
+    def _start(self, reply: Reply, *, answer: bool = True) -> None:
+        """The reply is being heard; `answer`: not only its filler."""
+        starts = reply.number not in self._started
+        if starts:
             self._gain, self.ducked = 1.0, False
             self._started.add(reply.number)
+        if answer and not reply.answered:
+            reply.answered, reply.patience_s = True, 0.0
             self._first_sent(reply)
+        if starts:
             self._post(e.PlayoutStarted(reply.number))
 
     def _close_message(self, reply: Reply) -> None:

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING
 
 from voiceagent.core import events as e
 from voiceagent.core import peer as p
-from voiceagent.core.budget import Mark
-from voiceagent.core.frames import ReplyAudio
+from voiceagent.core.budget import TurnAccount
+from voiceagent.core.frames import BYTES_PER_SAMPLE, ReplyAudio
 from voiceagent.core.items import AudioPart, Item, Message, Status
 from voiceagent.core.peer import ReplySpec, ReplyStatus
 from voiceagent.errors import EngineError, Overloaded, RequestError
 from voiceagent.ports import Llm, LlmRequest, Transport, Voice
 from voiceagent.runtime.channel import ChannelClosed
+from voiceagent.runtime.fillers import Fillers
 from voiceagent.runtime.graph import Work
+from voiceagent.runtime.hedging import Race
 from voiceagent.runtime.playout import Playout
 from voiceagent.runtime.replying import Call, End, Out, Reply, Replying, Text
 from voiceagent.runtime.telling import Telling
@@ -34,10 +36,20 @@ OUT_OF_BAND = 4  # at a time
 class Replies:
     """Owns every reply of a session, from its start until its item can no longer be truncated."""
 
-    def __init__(self, session: Session, transport: Transport, spawn: Callable[[str, Work], None]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        transport: Transport,
+        spawn: Callable[[str, Work], None],
+        call_at: Callable[[float, Callable[[], None]], asyncio.TimerHandle],
+        fillers: Fillers | None = None,
+    ) -> None:
         self._session = session
         self._transport = transport
         self._spawn = spawn
+        self._call_at = call_at
+        self._fillers = fillers
+        self._filler_due: asyncio.TimerHandle | None = None
         self._telling = Telling(transport.tell, session.history, session.new_id)
         self._replies: dict[int, Reply] = {}
         self._beside: dict[str, Reply] = {}  # replies out of band, by id
@@ -57,10 +69,12 @@ class Replies:
         spec, self._wanted = (self._wanted, ReplySpec()) if command.origin == "request" else (ReplySpec(), self._wanted)
         reply = self._new(command.reply, command.origin, spec)
         self._replies[command.reply] = reply
+        reply.turn.mark("started", self._session.now())
         for number in list(self._replies)[:-KEPT]:
             self.playout.forget(self._replies.pop(number))
         if not command.held:
             self._telling.created(reply)
+            self._plan_filler(reply)
         if command.origin != "native":
             self._generate(reply, self._request(reply, command.heard), command.say)
         return reply
@@ -68,12 +82,15 @@ class Replies:
     def release(self, number: int) -> None:
         """The held reply is on the floor now."""
         self._telling.created(self._replies[number])
+        self._plan_filler(self._replies[number])
 
     def cancel(self, number: int, reason: e.CancelReason) -> None:
         """Stop making it; what the peer is told follows with `truncate`."""
         reply = self._replies[number]
         reply.cancel()
         reply.reason = reason
+        if reply.origin == "turn" and not reply.answered:
+            self._session.timing.given_up(reply.turn, reason, self._session.now())
 
     def flush(self, number: int) -> None:
         """Drop what is not yet played; the peer is told to do so too, where its playout is ours."""
@@ -151,7 +168,6 @@ class Replies:
                 match item := await self._beside_next(reply):
                     case ReplyAudio():
                         index = self._telling.message(reply)
-                        reply.account.add(item)
                         self._telling.text(reply, item.text)
                         if item.pcm:
                             notice = p.MessageAudio(reply.reply_id, reply.item_id, index, item.pcm, item.rate)
@@ -212,27 +228,51 @@ class Replies:
 
     def close(self) -> None:
         """Cancel everything."""
+        if self._filler_due is not None:
+            self._filler_due.cancel()
         for reply in (*self._replies.values(), *self._beside.values()):
             reply.cancel()
 
     def _new(self, number: int, origin: e.Origin, spec: ReplySpec) -> Reply:
         new_id = self._session.new_id
         output = spec.output or self._session.options.output
-        return Reply(number, new_id("resp"), new_id("item"), origin, output, spec)
+        answers = origin in ("turn", "native")
+        turn = self._session.account if answers else TurnAccount()  # nothing else has a turn's deadline
+        return Reply(number, new_id("resp"), new_id("item"), origin, output, spec, turn)
 
     def _generate(self, reply: Reply, request: LlmRequest, say: str | None) -> None:
-        session = self._session
-        options = session.options
+        session, turn = self._session, reply.turn
         making = Replying(
             session.engines,
             reply,
             request,
-            Voice(reply.spec.voice or options.voice, options.speed, options.language),
+            self._voice(reply.spec),
             say=say,
             failed=lambda error: self._failed(reply, error),
-            mark=session.mark if reply.number > 0 else _unmarked,
+            mark=lambda name: turn.mark(name, session.now()),
+            first_chars=lambda: session.timing.first_chars(turn, session.now()),
+            race=self._race(),
         )
         self._spawn(f"reply-{reply.reply_id}", self._counted(making))
+
+    def _voice(self, spec: ReplySpec) -> Voice:
+        options = self._session.options
+        return Voice(spec.voice or options.voice, options.speed, options.language)
+
+    def _race(self) -> Race | None:
+        """Between two language models, where there are two."""
+        engines, timing = self._session.engines, self._session.timing
+        if engines.llm is None or engines.llm_fallback is None:
+            return None
+        ladder = timing.ladder
+        return Race(
+            engines.llm,
+            engines.llm_fallback,
+            ladder.second_first,
+            ladder.hedge_after_s,
+            timing.took,
+            lambda by_first: ladder.answered(by_first=by_first),
+        )
 
     async def _counted(self, making: Replying) -> None:
         with self._session.load.reply():
@@ -265,6 +305,50 @@ class Replies:
             self._session.id,
         )
 
+    # --- a filler before them -----------------------------------------------------------------------------------
+
+    def make_fillers(self) -> None:
+        """Have the fillers of the session's voice ready, where there are any."""
+        if self._fillers is not None:
+            self._spawn("fillers", self._make_fillers(self._fillers, self._voice(ReplySpec())))
+
+    async def _make_fillers(self, fillers: Fillers, voice: Voice) -> None:
+        try:
+            await fillers.make(voice)
+        except (EngineError, Overloaded) as error:
+            self._session.trace.fault("fillers", error)
+
+    def _plan_filler(self, reply: Reply) -> None:
+        """The reply is waited for from now on."""
+        if self._filler_due is not None:
+            self._filler_due.cancel()
+            self._filler_due = None
+        if self._fillers is None or reply.origin != "turn" or reply.output == "text":
+            return
+        at = self._session.timing.ladder.filler_at(reply.turn)
+        if at is not None:
+            self._filler_due = self._call_at(at - self._session.clock.ahead, lambda: self._say_filler(reply))
+
+    def _say_filler(self, reply: Reply) -> None:
+        """Unless there is sound by now, or it is not certain that the floor is the agent's."""
+        timing = self._session.timing
+        if self._fillers is None or self._live() is not reply or "first_audio" in reply.turn.marks:
+            return
+        pieces = self._fillers.of(timing.ladder.next_filler, self._voice(reply.spec))
+        if not pieces:
+            return
+        timing.ladder.filled(reply.turn)
+        timing.took("filler")
+        policy = self._session.options.policy
+        reply.patience_s = max(0.0, policy.first_audio_timeout_s - policy.starved_timeout_s)
+        for piece in pieces:
+            audio = ReplyAudio(reply.number, piece.pcm, piece.rate, piece.text, piece.words, filler=True)
+            reply.account.add(audio)
+            reply.made_s += len(piece.pcm) / BYTES_PER_SAMPLE / piece.rate
+            reply.out.put_latest(audio)  # nothing else is in it
+
+    # --- what comes of them -------------------------------------------------------------------------------------
+
     def _live(self) -> Reply | None:
         number = self._session.machine.live
         return None if number is None else self._replies.get(number)
@@ -285,12 +369,8 @@ class Replies:
 
     def _first_sent(self, reply: Reply) -> None:
         if reply.origin in ("turn", "native"):
-            self._session.mark("first_sent")
-            self._session.trace.turn(self._session.account)
-
-
-def _unmarked(name: Mark) -> None:
-    """A reply out of band is no part of the turn's account."""
+            reply.turn.mark("first_sent", self._session.now())
+            self._session.timing.answered(reply.turn)
 
 
 def _with(items: tuple[Item, ...], heard: str | None) -> tuple[Item, ...]:

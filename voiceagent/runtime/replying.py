@@ -11,19 +11,20 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from voiceagent.core.budget import Mark
+from voiceagent.core.budget import Mark, TurnAccount
 from voiceagent.core.events import Origin
 from voiceagent.core.frames import BYTES_PER_SAMPLE, ReplyAudio
+from voiceagent.core.ladder import FIRST_CHARS
 from voiceagent.core.ledger import ReplyAccount
 from voiceagent.core.peer import Output, ReplySpec, ReplyStatus, Usage
 from voiceagent.core.segmenter import Segmenter
 from voiceagent.errors import EngineError, Overloaded
 from voiceagent.ports import Engines, Llm, LlmEnd, LlmRequest, TextDelta, ToolCallDelta, Tts, Voice
 from voiceagent.runtime.channel import Channel, ChannelClosed
+from voiceagent.runtime.hedging import Race
 
 AHEAD_S = 20.0  # how much speech may be made before it is played; beyond it the LLM and the TTS wait
 TEXT_CHUNKS = 8
-FIRST_CHARS = 16  # three or four words: each word more costs 15 ms of a small model and 10 ms of the voice
 _CUT = {"length": "max_output_tokens", "content_filter": "content_filter"}  # reasons of an end before the end
 
 
@@ -70,6 +71,7 @@ class Reply:
     origin: Origin
     output: Output
     spec: ReplySpec
+    turn: TurnAccount = field(default_factory=TurnAccount)  # the turn it answers, with its deadline
     out: Channel[Out] = field(default_factory=lambda: Channel[Out](AHEAD_S, seconds))
     account: ReplyAccount = field(default_factory=ReplyAccount)
     task: asyncio.Task[None] | None = None
@@ -81,6 +83,8 @@ class Reply:
     written: str = ""  # text told so far (captions of speech, or a written reply)
     tokens: int = 0  # deltas of the language model, which are tokens or nearly so
     made_s: float = 0.0  # speech made, played or not
+    answered: bool = False  # something of it that is no filler has left
+    patience_s: float = 0.0  # how much longer than usual more of it is waited for: a filler was said
     ended: bool = False  # the peer was told of its end
     cancelled: bool = False
     reason: str | None = None  # why it was cancelled
@@ -95,7 +99,10 @@ class Reply:
 
 
 class Replying:
-    """Makes one reply. `failed(error)` is called once when a stage fails; `mark` notes times for the budget."""
+    """Makes one reply. `failed(error)` is called once when a stage fails; `mark` notes times for the budget.
+
+    `first_chars` is asked at the first word how long the first chunk may be; a `race` takes the place of the LLM.
+    """
 
     def __init__(
         self,
@@ -107,6 +114,8 @@ class Replying:
         say: str | None,
         failed: Callable[[EngineError | Overloaded], None],
         mark: Callable[[Mark], None],
+        first_chars: Callable[[], int] = lambda: FIRST_CHARS,
+        race: Race | None = None,
     ) -> None:
         self._reply = reply
         self._engines = engines
@@ -115,6 +124,8 @@ class Replying:
         self._say = say
         self._failed = failed
         self._mark = mark
+        self._first_chars = first_chars
+        self._race = race
         self._end = End()
         self._calls: list[Call] = []
         self._spoke = False
@@ -151,22 +162,25 @@ class Replying:
                     self._mark("first_audio")
                     self._reply.made_s += len(piece.pcm) / BYTES_PER_SAMPLE / piece.rate
                     self._spoke = self._spoke or bool(piece.pcm)
-                    await self._reply.out.put(
-                        ReplyAudio(self._reply.number, piece.pcm, piece.rate, piece.text, piece.words)
-                    )
+                    audio = ReplyAudio(self._reply.number, piece.pcm, piece.rate, piece.text, piece.words)
+                    self._reply.account.add(audio)
+                    await self._reply.out.put(audio)
             await writing
+            self._reply.account.complete = True
         finally:
             writing.cancel()
             await asyncio.gather(writing, return_exceptions=True)
 
     async def _write(self, chunks: Channel[str]) -> None:
-        segmenter = Segmenter(first_chars=FIRST_CHARS, language=self._voice.language or "en")
+        segmenter: Segmenter | None = None
         try:
             async for text in self._words():
+                if segmenter is None:
+                    segmenter = Segmenter(first_chars=self._first_chars(), language=self._voice.language or "en")
                 for chunk in segmenter.push(text):
                     self._mark("first_chunk")
                     await chunks.put(chunk)
-            for chunk in segmenter.flush():
+            for chunk in segmenter.flush() if segmenter is not None else ():
                 self._mark("first_chunk")
                 await chunks.put(chunk)
         finally:
@@ -178,7 +192,8 @@ class Replying:
             yield self._say
             return
         calls: dict[int, list[str]] = {}
-        async with aclosing(self._llm().stream(self._request)) as deltas:
+        stream = self._llm().stream if self._race is None else self._race.run
+        async with aclosing(stream(self._request)) as deltas:
             async for delta in deltas:
                 match delta:
                     case TextDelta():

@@ -365,7 +365,6 @@ class Session:
             case e.AnnounceIdle():
                 self._idle(self.clock.stream_s(command.at))
             case e.StartReply():
-                self.mark("started")
                 self.replies.start(command)
             case e.ReleaseReply():
                 self.replies.release(command.reply)

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, TextIO, get_args
 
 from voiceagent.core import events as e
-from voiceagent.core.budget import TurnAccount
+from voiceagent.core.budget import Overrun, TurnAccount
 from voiceagent.core.events import Command, Event
+from voiceagent.core.ladder import Step
 from voiceagent.core.overlap import Verdict
 from voiceagent.core.policy import TurnPolicy
 from voiceagent.core.turns import TurnMachine
@@ -87,6 +88,16 @@ class Trace:
             voice_to_voice_ms=ms,
         )
 
+    def overrun(self, overrun: Overrun) -> None:
+        """Something took longer than its budget; those of a turn follow its account."""
+        row = {"stage": overrun.stage, "cause": overrun.cause, "over_ms": round(overrun.over_s * 1000, 1)}
+        message = f"turn {overrun.turn}: {overrun.stage} was {row['over_ms']} ms over its budget ({overrun.cause})"
+        self._log(logging.INFO, "overrun", message, turn=overrun.turn, **row)
+
+    def degraded(self, turn: int, step: Step) -> None:
+        """A step of the ladder was taken (core/ladder.py)."""
+        self._log(logging.INFO, "degraded", f"turn {turn}: {step}", turn=turn, step=step)
+
     def reply(self, record: ReplyRecord) -> None:
         """A reply is over, played or not."""
         told = dataclasses.asdict(record)
@@ -150,6 +161,14 @@ class TraceAll(Trace):
         for trace in self._traces:
             trace.turn(account)
 
+    def overrun(self, overrun: Overrun) -> None:
+        for trace in self._traces:
+            trace.overrun(overrun)
+
+    def degraded(self, turn: int, step: Step) -> None:
+        for trace in self._traces:
+            trace.degraded(turn, step)
+
     def reply(self, record: ReplyRecord) -> None:
         for trace in self._traces:
             trace.reply(record)
@@ -201,6 +220,12 @@ class TraceFile(Trace):
 
     def turn(self, account: TurnAccount) -> None:
         self._write({"turn": account.turn, "marks": account.marks})
+
+    def overrun(self, overrun: Overrun) -> None:
+        self._write({"overrun": dataclasses.asdict(overrun)})
+
+    def degraded(self, turn: int, step: Step) -> None:
+        self._write({"degraded": step, "of": turn})
 
     def reply(self, record: ReplyRecord) -> None:
         self._write({"reply": dataclasses.asdict(record)})
