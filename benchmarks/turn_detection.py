@@ -32,7 +32,6 @@ from benchmarks.turn_texts import CORRECTED, HESITATING, PAUSED, WHOLE
 from tests.speech import RATE, recording
 from voiceagent.core.completeness import completeness
 from voiceagent.core.endpointing import PauseEvidence, PauseMemory, delay_s
-from voiceagent.core.frames import WordTime
 from voiceagent.core.policy import TurnPolicy
 from voiceagent.engines.llama_turn import LlamaTurn
 from voiceagent.engines.piper_tts import PiperOptions, PiperTts
@@ -167,12 +166,15 @@ async def spoken(tts: PiperTts, text: str, factor: float) -> tuple[Ints, list[tu
         yield text
 
     rate = tts.rate * factor  # played faster than it was recorded
-    pieces, words = list[Ints](), list[WordTime]()
+    pieces, words = list[Ints](), list[tuple[int, int]]()
+    begun = said = 0  # where this piece begins, in samples and characters
     async for speech in tts.speak(chunks(), Voice()):
         pieces.append(np.frombuffer(speech.pcm, "<i2"))
-        words += speech.words
-    sound = soxr.resample(np.concatenate(pieces), rate, RATE)
-    return sound, [(round(word.until * RATE / rate), word.end) for word in words]
+        if speech.text:
+            said = text.index(speech.text, said)
+        words += ((round((begun + word.until) * RATE / rate), said + word.end) for word in speech.words)
+        begun, said = begun + len(pieces[-1]), said + len(speech.text)
+    return soxr.resample(np.concatenate(pieces), rate, RATE), words
 
 
 def recorded(quick: bool) -> Iterator[Case]:
