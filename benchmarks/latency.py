@@ -2,7 +2,8 @@
 
 `python -m benchmarks.latency [--rounds 3] [--json FILE] [--url ws://...]`: the time from the last voiced sample sent to
 the first voiced sample received (arrival of the first audio plus its leading silence). Without --url it starts our
-server with the embedded models in a process of its own; with --url it measures any OpenAI Realtime endpoint.
+server with the embedded models in a process of its own, and prints where the time went, by the server's own account of
+each turn (medians, from the last voiced sample it heard); with --url it measures any OpenAI Realtime endpoint.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from rich.progress import Progress
 from benchmarks.caller import RATE, at_24k, call, server, voiced_span
 from benchmarks.machine import headline, percentile, report
 from tests.speech import say
+from voiceagent.core.budget import MARKS
 
 QUESTIONS = (
     "What is the capital of France?",
@@ -56,7 +59,14 @@ async def ask(url: str, question: str, key: str) -> dict[str, Any]:
         )
         responses = sum(1 for _, e in caller.events if e["type"] == "response.created")
         said = voiced_span(sound[1]) if sound else None
-        row = {"question": question, "heard": heard, "responses": responses, "late_frames": caller.late}
+        marks = next((e["marks"] for _, e in caller.events if e["type"] == "voiceagent.turn"), {})
+        row = {
+            "question": question,
+            "heard": heard,
+            "responses": responses,
+            "late_frames": caller.late,
+            "marks_ms": marks,
+        }
         if sound is None or said is None:
             return {**row, "voice_to_voice_s": None}
         return {**row, "voice_to_voice_s": sound[0] + said[0] - (sent - tail_s)}
@@ -74,6 +84,16 @@ async def measure(url: str, rounds: int, key: str) -> list[dict[str, Any]]:
     return rows
 
 
+def stages(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """The median of each mark of the server's accounts; empty where it gave none."""
+    marks = [row["marks_ms"] for row in rows if row.get("marks_ms")]
+    return {
+        name: statistics.median(times)
+        for name in MARKS
+        if name != "speech_ended" and (times := [mark[name] for mark in marks if name in mark])
+    }
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -87,7 +107,7 @@ def main() -> None:
     else:
         with server() as (url, _, ready_s):
             print(f"server ready after {ready_s:.1f} s")
-            rows = asyncio.run(measure(url, options.rounds, ""))
+            rows = asyncio.run(measure(f"{url}&voiceagent_events=1", options.rounds, ""))
     for question in QUESTIONS:
         mine = [row for row in rows if row["question"] == question]
         times = ", ".join("none" if (t := row["voice_to_voice_s"]) is None else f"{t * 1000:.0f}" for row in mine)
@@ -105,7 +125,11 @@ def main() -> None:
         f"voice-to-voice p50 {figures['p50_s'] * 1000:.0f} ms, p95 {figures['p95_s'] * 1000:.0f} ms; "
         f"{len(times_s)} of {len(rows)} answered, {cut_off} answered more than once"
     )
-    report("latency", {**figures, "rows": rows}, options.json)
+    if told := stages(rows):
+        print(
+            "its stages, median ms after the last voiced sample: " + ", ".join(f"{k} {v:.0f}" for k, v in told.items())
+        )
+    report("latency", {**figures, "stages_ms": told, "rows": rows}, options.json)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ export class Conversation extends EventTarget {
   entries = new Map();
   session = null;
   phase = 'idle'; // listening, user, thinking, speaking, held
+  listens = true; // false while the button of push-to-talk is up: to the server, the silence sent then begins a turn
   replying = null; // response id
 
   receive(event) {
@@ -166,6 +167,8 @@ const READERS = {
   },
 
   'voiceagent.floor'(self, event) {
+    const byVoice = event.what === 'user_started' || event.what === 'user_resumed';
+    if (byVoice && !self.listens) return;
     const phase = FLOOR[event.what];
     if (phase) self.enter(phase(self.phase));
     if (event.what === 'turn_dropped' && event.item_id && !self.entries.get(event.item_id)?.final) self.drop(event.item_id);

@@ -9,6 +9,7 @@ export class Talking {
   #sound;
   #detection = null; // the turn detection that push-to-talk replaced
   #muted = false;
+  #tail = 0; // timer: the button was let go a moment ago
 
   constructor({ connection, conversation, sound }) {
     this.#connection = connection;
@@ -46,6 +47,7 @@ export class Talking {
   pushToTalk(on) {
     if (on === this.pushing) return;
     this.pushing = on;
+    this.#conversation.listens = !on;
     this.#sound.mute(on || this.#muted);
     this.#detect(on ? null : this.#detection);
     if (!on) return;
@@ -54,16 +56,25 @@ export class Talking {
   }
 
   press() {
+    if (this.#tail) return this.#again(); // let go for a moment only
     this.interrupt();
     this.#connection.send({ type: 'input_audio_buffer.clear' });
     this.#sound.mute(false);
+    this.#conversation.listens = true;
     this.#conversation.enter('user');
   }
 
+  #again() {
+    clearTimeout(this.#tail);
+    this.#tail = 0;
+  }
+
   release() {
-    setTimeout(() => {
+    this.#tail = setTimeout(() => {
+      this.#tail = 0;
       if (!this.pushing) return;
       this.#sound.mute(true);
+      this.#conversation.listens = false;
       this.#connection.send({ type: 'input_audio_buffer.commit' });
       this.#connection.send({ type: 'response.create' });
       this.#conversation.enter('thinking');

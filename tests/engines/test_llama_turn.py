@@ -14,7 +14,7 @@ import pytest
 from tests.speech import say
 from voiceagent.core.items import AudioPart, Message, TextPart
 from voiceagent.engines import engine_class
-from voiceagent.engines.llama_turn import LlamaTurn, finished, prompt
+from voiceagent.engines.llama_turn import Judging, LlamaTurn, finished, prompt
 from voiceagent.engines.weights import SMOLLM2, locate
 from voiceagent.errors import ConfigError, EngineError
 from voiceagent.testing.conformance_turn import check_turn
@@ -100,6 +100,24 @@ def test_the_likelier_an_end_the_likelier_the_turn_is_over() -> None:
     assert scored(0.8, 0.1) > scored(0.4, 0.1) > scored(0.1, 0.1) > scored(0.01, 0.1)
     assert scored(0.4, 0.01) > scored(0.4, 0.3)
     assert 0 < finished([]) < 1
+
+
+def test_the_same_words_are_judged_once_but_a_failure_is_tried_again() -> None:
+    asked: list[str] = []
+
+    def ask(text: str) -> float | EngineError:
+        asked.append(text)
+        if text == "bad" and asked.count("bad") == 1:
+            return EngineError("no", stage="turn", category="internal")
+        return len(text) / 100
+
+    judging = Judging(ask)
+    assert judging(["one", "three", "one"]) == [0.03, 0.05, 0.03]
+    assert asked == ["one", "three"]
+    assert isinstance(judging(["bad"])[0], EngineError) and judging(["bad"]) == [0.03]
+    judging([f"{number}" for number in range(100)])  # what was asked long ago is forgotten
+    judging(["one"])
+    assert asked.count("one") == 2
 
 
 @pytest.mark.parametrize("threads", [0, -1])

@@ -26,7 +26,7 @@ async def test_no_answer_and_no_first_token_in_time() -> None:
         await exchange.gone()
 
     for answer in (silent, only_comments):
-        async with engine(answer, first_token_timeout_s=0.05) as (llm, server):
+        async with engine(answer, first_token_timeout_s=0.5) as (llm, server):
             error = await failure(llm)
             assert (error.category, error.retryable) == ("timeout", True)
             assert len(server.requests) == 1
@@ -52,7 +52,7 @@ async def test_an_explanation_that_never_ends() -> None:
         await exchange.block(b"{")
         await exchange.gone()
 
-    async with engine(endless, first_token_timeout_s=0.05) as (llm, _):
+    async with engine(endless, first_token_timeout_s=0.5) as (llm, _):
         assert (await failure(llm)).category == "timeout"
 
 

@@ -73,10 +73,12 @@ async def test_seams_are_silent_and_pauses_are_those_of_the_options() -> None:
     await engine.aclose()
     for piece in pieces:
         assert abs(int(samples(piece)[0])) + abs(int(samples(piece)[-1])) == 0
+    silent = 0  # at the end of the last piece: where its words were expected to last longer, some of the pause is there
     for piece, pause_s in zip(pieces, (0.0, 0.5, 0.25, 0.0), strict=True):
-        pause = round(pause_s * engine.rate)
+        pause = max(round(pause_s * engine.rate) - silent, 0)
         assert not samples(piece)[:pause].any()
         assert samples(piece)[pause : pause + round(0.05 * engine.rate)].any()
+        silent = int(np.argmax(samples(piece)[::-1] != 0))
 
 
 @models

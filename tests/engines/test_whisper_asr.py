@@ -165,6 +165,24 @@ async def test_what_was_decoded_at_a_pause_is_the_final(
 
 
 @pytest.mark.models
+async def test_what_was_decoded_at_a_pause_is_told_before_the_end(
+    asr: WhisperAsr, stream: WhisperStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream.push(silence(0.2))
+    partials = stream.partials()
+    monkeypatch.setattr(stream, "_due_bytes", 10**9)  # nothing else would be decoded now
+    sizes, sound = counted(asr, monkeypatch), say(TEXT)
+    stream.push(sound)
+    stream.pause()
+    told = await asyncio.wait_for(anext(partials), 60)
+    assert told.text == TEXT and told.stable < len(TEXT)
+    stream.push(silence(0.1))
+    assert (await stream.flush()).text == TEXT
+    assert len(sizes) == 1
+    await partials.aclose()
+
+
+@pytest.mark.models
 async def test_a_pause_after_which_the_voice_goes_on_is_no_final(
     asr: WhisperAsr, stream: WhisperStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,8 +11,10 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ _MARKS = " \t\n.,?!;:\u2026-"  # that a recogniser puts after any fragment
 _SHOWN = 200  # tokens whose probabilities are added up; the rest is far below what matters
 _LAST_CHARS, _MOST_CHARS = 160, 400  # of the agent's last words, and of the user's
 _LEAST = 1e-5
+_KNOWN = 64  # answers kept, of all sessions
 # Logistic regression of "the turn is over" on ln P(end), ln P(comma), on 166 texts in six voices, heard by Whisper:
 # benchmarks/turn_detection.py fits it anew.
 _START, _OF_END, _OF_COMMA = 0.42, 1.07, -0.46
@@ -73,7 +76,7 @@ class LlamaTurn:
             server = start(
                 path, slots=1, slot_tokens=1024, batch=64, threads=self._options.threads, spins=1000, stage="turn"
             )
-            return lambda prompts: [_ask(server, text) for text in prompts]
+            return Judging(partial(_ask, server))
 
         try:
             run = fresh()
@@ -110,13 +113,35 @@ class LlamaTurn:
             await self._worker.aclose()
 
 
+class Judging:
+    """Asks about each prompt once: most were read along already when the pause comes. In the worker's thread."""
+
+    def __init__(self, ask: Callable[[str], float | EngineError]) -> None:
+        self._ask = ask
+        self._known: OrderedDict[str, float] = OrderedDict()
+
+    def __call__(self, prompts: list[str]) -> list[float | Exception]:
+        return [self._judge(text) for text in prompts]
+
+    def _judge(self, text: str) -> float | EngineError:
+        if text in self._known:
+            self._known.move_to_end(text)
+            return self._known[text]
+        answer = self._ask(text)
+        if not isinstance(answer, EngineError):
+            self._known[text] = answer
+            if len(self._known) > _KNOWN:
+                self._known.popitem(last=False)
+        return answer
+
+
 def _timed(run: Callable[[list[str]], Any], text: str) -> float:
     began = time.perf_counter()
     run([prompt(text, ())])
     return time.perf_counter() - began
 
 
-def _ask(server: Any, text: str) -> float | Exception:
+def _ask(server: Any, text: str) -> float | EngineError:
     """In the worker's thread."""
     body = {
         "prompt": text,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
@@ -72,6 +72,7 @@ class _Early:
     utterance: _Utterance
     pieces: int  # cut off by then
     decoded: asyncio.Future[Decoded | None]
+    told: bool = False  # as a partial
 
 
 class WhisperAsr:
@@ -221,12 +222,16 @@ class WhisperStream:
             if self._closed:
                 return
             self._wake.clear()
-            self._new_bytes = 0
             utterance = self._utterance
-            heard = await self._settle(utterance, _PARTIAL)
-            if heard is None or utterance is not self._utterance:  # overtaken by a final, a reset or the end
+            heard = self._early_words()
+            if heard is None and self._new_bytes < self._due_bytes:
                 continue
-            self._pace(heard.cost_s)
+            if heard is None:
+                self._new_bytes = 0
+                heard = await self._settle(utterance, _PARTIAL)
+                if heard is None or utterance is not self._utterance:  # overtaken by a final, a reset or the end
+                    continue
+                self._pace(heard.cost_s)
             hypothesis = _agree(utterance, heard)
             if hypothesis.text != utterance.shown:
                 utterance.shown = hypothesis.text
@@ -243,6 +248,7 @@ class WhisperStream:
         job = _Job(bytes(self._utterance.tail), replace(self._how, retry=False))
         self._forget_early()
         decoded = asyncio.ensure_future(self._asr._decode(job, _CUT))
+        decoded.add_done_callback(lambda _: self._wake.set())
         self._early = _Early(self._utterance, len(self._utterance.pieces), decoded)
 
     def resume(self) -> None:
@@ -255,6 +261,23 @@ class WhisperStream:
             early.decoded.add_done_callback(_ignored)
             early.decoded.cancel()
 
+    def _early_words(self) -> Decoded | None:
+        """The whole utterance as it was decoded at the pause, once: whoever reads along knows it before it is over."""
+        early, utterance = self._early, self._utterance
+        if early is None or early.told or self._finals or not early.decoded.done():
+            return None
+        if early.decoded.cancelled() or early.decoded.exception():
+            return None
+        early.told = True
+        decoded = early.decoded.result()
+        if decoded is None or decoded.doubtful or any(piece.text is None for piece in utterance.pieces):
+            return None
+        return _whole(utterance.pieces, decoded) if self._still(early) else None
+
+    def _still(self, early: _Early) -> bool:
+        """Whether its tail is that of now, but for silence."""
+        return early.utterance is self._utterance and early.pieces == len(self._utterance.pieces)
+
     async def _foreseen(self) -> None:
         """Take over what was decoded when the voice seemed to end: only silence was pushed since."""
         early, self._early = self._early, None
@@ -264,10 +287,8 @@ class WhisperStream:
             decoded = await early.decoded
         except EngineError:  # the final is asked for as if nothing had been tried
             return
-        utterance = self._utterance
-        same = early.utterance is utterance and early.pieces == len(utterance.pieces)  # its tail was not cut meanwhile
-        if decoded is not None and not decoded.doubtful and same:
-            utterance.last = utterance.samples, decoded
+        if decoded is not None and not decoded.doubtful and self._still(early):
+            self._utterance.last = self._utterance.samples, decoded
 
     async def flush(self) -> Hypothesis:
         """Everything since `reset`, final. Raises EngineError."""
@@ -336,12 +357,7 @@ class WhisperStream:
             utterance.last = samples, decoded
         else:
             decoded = utterance.last[1]
-        said = [*((piece.text or "", piece.confidence) for piece in pieces), (decoded.text, decoded.confidence)]
-        return replace(
-            decoded,
-            text=" ".join(text for text, _ in said if text),
-            confidence=min(confidence for text, confidence in said if text or len(said) == 1),
-        )
+        return _whole(pieces, decoded)
 
     async def _decode(self, pcm: bytes, priority: int, *, retry: bool) -> Decoded | None:
         job = _Job(pcm, replace(self._how, retry=retry))
@@ -352,6 +368,16 @@ class WhisperStream:
             return await self._asr._decode(job, priority)
         finally:
             self._partial = None
+
+
+def _whole(pieces: Sequence[_Piece], tail: Decoded) -> Decoded:
+    """What was said in the pieces cut off, and after them. The confidence is that of the least certain part."""
+    said = [*((piece.text or "", piece.confidence) for piece in pieces if piece.text), (tail.text, tail.confidence)]
+    return replace(
+        tail,
+        text=" ".join(text for text, _ in said if text),
+        confidence=min(confidence for text, confidence in said if text or len(said) == 1),
+    )
 
 
 def _ignored(decoded: asyncio.Future[Decoded | None]) -> None:
