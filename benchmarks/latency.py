@@ -59,7 +59,7 @@ async def ask(url: str, question: str, key: str) -> dict[str, Any]:
         )
         responses = sum(1 for _, e in caller.events if e["type"] == "response.created")
         said = voiced_span(sound[1]) if sound else None
-        marks = next((e["marks"] for _, e in caller.events if e["type"] == "voiceagent.turn"), {})
+        marks: dict[str, float] = next((e["marks"] for _, e in caller.events if e["type"] == "voiceagent.turn"), {})
         row = {
             "question": question,
             "heard": heard,
