@@ -47,8 +47,9 @@ $(VENV)/.project: pyproject.toml $(VENV)/.serve
 	$(BIN)/python -m pip install --disable-pip-version-check --no-index --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.test: requirements/test.txt $(VENV)/.project
+$(VENV)/.test: requirements/test.txt requirements/speaker.txt $(VENV)/.project
 	$(BIN)/python $(PIP) -r requirements/test.txt
+	$(BIN)/python $(PIP) --no-deps -r requirements/speaker.txt
 	@touch $@
 
 $(CLIENTS)/.stamp: requirements/clients.txt | $(BIN)/python
@@ -87,9 +88,10 @@ format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.test
-	@set -e; for name in latency capacity asr duplex; do \
+	@set -e; for name in latency capacity frame_path webrtc asr duplex; do \
 		if [ -f benchmarks/$$name.py ]; then echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(ARGS); fi; \
 	done
+	$(BIN)/python -m benchmarks.soak --accelerated-hours 2 --minutes 0
 
 docs: install
 	$(BIN)/python -m voiceagent.config_table docs/configuration.md

@@ -18,3 +18,4 @@ lock test.txt pyproject.toml --extra local --extra piper --extra echo --extra we
     --constraints requirements/serve.txt
 lock clients.txt --group pyproject.toml:clients
 lock models.txt --no-deps requirements/models.in
+lock speaker.txt --no-deps requirements/speaker.in

@@ -20,7 +20,7 @@ from voiceagent.core import peer as p
 from voiceagent.engines import Kind
 from voiceagent.engines import scripted as s
 from voiceagent.errors import ConfigError, EngineError, TransportError
-from voiceagent.ports import LlmRequest
+from voiceagent.ports import AsrHints, LlmRequest
 from voiceagent.testing.transport import MemoryTransport
 
 CASCADE = "\n".join(f'[{kind}]\nengine = "scripted"' for kind in ("vad", "asr", "llm", "tts"))
@@ -230,12 +230,55 @@ async def test_a_second_language_model_answers_where_the_first_one_is_late(tmp_p
         await agent.engines.llm_fallback.prefill(LlmRequest("", ()))
 
 
+@virtually
+async def test_a_second_voice_and_a_second_recogniser_are_used_and_freed(tmp_path: Path) -> None:
+    text = CASCADE.replace('[tts]\nengine = "scripted"', '[tts]\nengine = "scripted"\nfirst_audio_s = 60.0')
+    text += '\n[tts_fallback]\nengine = "scripted"\n[asr_fallback]\nengine = "scripted"'
+    text += '\n[turn]\ngreeting = "Hello."\n[budget]\nfallback_after_s = 0.5'
+    agent, transport = Agent(config(text, tmp_path)), MemoryTransport()
+    conversation = asyncio.create_task(agent.converse(transport, agent.config.session_options(), Story()))
+    await asyncio.sleep(3)
+    transport.leave()
+    await conversation
+    said = [notice.item.text for _, notice in transport.told if isinstance(notice, p.MessageEnded)]
+    assert said == ["Hello."]
+    assert agent.engines.asr_fallback is not None
+    await agent.aclose()
+    with pytest.raises(EngineError):
+        agent.engines.asr_fallback.open(AsrHints())
+
+
+@virtually
+async def test_apologies_are_made_as_the_server_starts_and_survive_the_voice(tmp_path: Path) -> None:
+    text = CASCADE + '\n[turn]\ngreeting = "Hello."\napology = "Sorry about that."'
+    agent, transport = Agent(config(text, tmp_path)), MemoryTransport()
+    await agent._prepare()  # what `load` does last; models are loaded in threads, which know no virtual time
+    assert agent.engines.tts is not None
+    await agent.engines.tts.aclose()
+    conversation = asyncio.create_task(agent.converse(transport, agent.config.session_options(), Story()))
+    await asyncio.sleep(3)
+    transport.leave()
+    await conversation
+    said = [(n.output, n.item.text) for _, n in transport.told if isinstance(n, p.MessageEnded)]
+    assert said == [("audio", "Sorry about that.")]
+
+
+async def test_a_voice_that_cannot_speak_yet_does_not_keep_the_server_from_starting(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = CASCADE.replace('[tts]\nengine = "scripted"', '[tts]\nengine = "scripted"\nfail_on = [0]')
+    agent = Agent(config(text, tmp_path))
+    await agent.load()
+    assert agent.ready and "fillers" in caplog.text
+
+
 async def test_a_second_language_model_that_cannot_be_loaded_says_where_it_was_chosen(tmp_path: Path) -> None:
-    chosen = config(CASCADE + '\n[llm_fallback]\nengine = "scripted"', tmp_path)
+    text = "".join(f'\n[{kind}_fallback]\nengine = "scripted"' for kind in ("llm", "tts", "asr"))
+    chosen = config(CASCADE + text, tmp_path)
     told: list[tuple[Kind, str]] = []
     agent = Agent(chosen)
     await agent.load(lambda kind, name, seconds: told.append((kind, name)))
-    assert told.count(("llm", "scripted")) == 2
-    agent._second = Model(ConfigError("no weights"))
+    assert [told.count((kind, "scripted")) for kind in ("llm", "tts", "asr", "vad")] == [2, 2, 2, 1]
+    agent._second["llm"] = Model(ConfigError("no weights"))
     with pytest.raises(ConfigError, match=r"agent.toml:\d+: the llm engine 'scripted' cannot be used: no weights"):
         await agent.load()

@@ -18,7 +18,7 @@ from voiceagent.config_sections import Server
 from voiceagent.config_source import Source, key_lines
 from voiceagent.core.peer import SessionOptions
 from voiceagent.core.policy import TurnPolicy
-from voiceagent.engines import KINDS, REGISTRY
+from voiceagent.engines import KINDS, REGISTRY, Kind
 from voiceagent.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -187,11 +187,20 @@ def test_paths_are_relative_to_the_file(write: Write, tmp_path: Path) -> None:
 
 
 def test_a_second_language_model(write: Write) -> None:
-    assert config.load().llm_fallback is None
+    assert config.load().fallbacks == {}
     path = write('[llm_fallback]\nengine = "scripted"\nfirst_token_s = 0.5')
-    choice = config.load(path, {}).llm_fallback
-    assert choice is not None and (choice.kind, choice.name, choice.options.first_token_s) == ("llm", "scripted", 0.5)
+    choice = config.load(path, {}).fallbacks["llm"]
+    assert (choice.kind, choice.name, choice.options.first_token_s) == ("llm", "scripted", 0.5)
     assert config.load(path, {}).engines["llm"].name == "llama"
+
+
+@pytest.mark.parametrize(("table", "kind", "key"), [("tts_fallback", "tts", "rtf"), ("asr_fallback", "asr", "rate")])
+def test_a_second_voice_and_a_second_recogniser(write: Write, table: str, kind: Kind, key: str) -> None:
+    found = config.load(write(f'[{table}]\nengine = "scripted"\n{key} = 8000'), {})
+    assert [*found.fallbacks] == [kind] and getattr(found.fallbacks[kind].options, key) == 8000
+    assert found.engines[kind].name != "scripted"
+    with pytest.raises(ConfigError, match=rf"agent.toml:2: unknown engine \"x\" in \[{table}\]"):
+        config.load(write(f'[{table}]\nengine = "x"'), {})
 
 
 def test_a_duplex_engine_takes_turns_by_itself(write: Write) -> None:
@@ -282,8 +291,8 @@ EXAMPLE = '[llm]\nengine = "example"\n'
         ("[budget]\nlate_turns = 0", "agent.toml:2: [budget] late_turns must be at least 1, not 0"),
         ("[budget]\nfillers = ['...']", "agent.toml:1: [budget] fillers are words, at most 60 characters"),
         ("llm = 'llama'", "agent.toml:1: llm must be a table: [llm]"),
-        ("[lmm]", 'agent.toml:1: unknown table "lmm"; did you mean "llm"? allowed: asr, auth, '),
-        ("\ngreeting = 'Hi'", 'agent.toml:2: unknown key "greeting"; allowed: asr, auth, '),
+        ("[lmm]", 'agent.toml:1: unknown table "lmm"; did you mean "llm"? allowed: asr, asr_fallback, auth, '),
+        ("\ngreeting = 'Hi'", 'agent.toml:2: unknown key "greeting"; allowed: asr, asr_fallback, auth, '),
         ("[auth]\nkeys = ['a']", "agent.toml:2: [auth] keys is a secret: set it in the environment"),
         ("[turn]\nsilence_s = -1", "agent.toml:2: [turn] silence_s must be at least 0, not -1"),
         ("[turn]\noverlap_words = 0", "agent.toml:2: [turn] overlap_words must be at least 1"),

@@ -32,13 +32,13 @@ def test_everything_arrives(tmp_path: Path) -> None:
     assert options is not None
     assert (options.connect_s, options.silent_s) == (5.0, 9.0)
     assert options.ice.ports == (40000, 40010) and options.ice.public_address == "203.0.113.5"
-    assert options.ice.arguments()["turn_password"] == "secret"
+    assert options.ice.arguments(0)["turn_password"] == "secret"
     assert "secret" not in repr(options)
 
 
 def test_by_default_it_is_on_and_asks_no_server(tmp_path: Path) -> None:
     options = webrtc_options(written(tmp_path, "").webrtc)
-    assert options is not None and options.ice.arguments() == {}
+    assert options is not None and options.ice.arguments(0) == {} and options.ice.for_clients(0)["iceServers"] == []
 
 
 def test_it_can_be_switched_off(tmp_path: Path) -> None:

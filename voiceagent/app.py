@@ -10,19 +10,21 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voiceagent.auth import KeyRing
 from voiceagent.calls import WebRtcOptions
 from voiceagent.config import Config
-from voiceagent.config_sections import EngineChoice, WebRtc
+from voiceagent.config_sections import FALLBACKS, EngineChoice, WebRtc
 from voiceagent.config_sections import Telemetry as TelemetryOptions
 from voiceagent.core.admitting import Bounds as Gate
 from voiceagent.core.peer import SessionOptions
+from voiceagent.core.voiceprint import FIRST_TURNS
 from voiceagent.engines import Kind, engine_class
-from voiceagent.errors import ConfigError, EngineError
+from voiceagent.errors import ConfigError, EngineError, Overloaded
 from voiceagent.metrics import Metrics
-from voiceagent.ports import Engines, Transport
+from voiceagent.ports import Engines, Speaker, Transport, Voice
 from voiceagent.runtime.fillers import Fillers
 from voiceagent.runtime.load import Load, memory_bytes
 from voiceagent.runtime.measuring import Measuring
@@ -30,8 +32,10 @@ from voiceagent.runtime.notice import SpokenNotice
 from voiceagent.runtime.notice import made as notice
 from voiceagent.runtime.session import Session
 from voiceagent.runtime.trace import Trace, TraceAll, TraceFile
+from voiceagent.runtime.voices import Print, enrolled, prints
 from voiceagent.server import Limits, create_app
 from voiceagent.telemetry import Telemetry
+from voiceagent.transports.file import read
 from voiceagent.transports.webrtc_ice import IceOptions
 from voiceagent.transports.websocket import Bounds
 
@@ -42,7 +46,7 @@ Progress = Callable[[Kind, str, float], None]  # kind, engine name, seconds its 
 
 MEMORY_SHARE = 0.9  # of what there is, from which nobody is let in
 
-CASCADE: tuple[Kind, ...] = ("enhancer", "vad", "asr", "llm", "tts", "turn")
+CASCADE: tuple[Kind, ...] = ("enhancer", "vad", "asr", "llm", "tts", "turn", "speaker")
 
 
 def build(config: Config) -> dict[Kind, Any]:
@@ -79,33 +83,45 @@ class Agent:
         self.config = config
         self.ready = False
         self._built = build(config)
-        second = config.llm_fallback if "llm" in self._built else None
-        self._second = None if second is None else engine_class("llm", second.name)(second.options)
-        self.engines = Engines(**self._built, llm_fallback=self._second)
-        tts, texts = self.engines.tts, config.budget.fillers
-        self._fillers = Fillers(tts, texts) if tts is not None and texts else None
+        second = {kind: choice for kind, choice in config.fallbacks.items() if kind in self._built}
+        self._second = {kind: engine_class(kind, choice.name)(choice.options) for kind, choice in second.items()}
+        self.engines = Engines(**self._built, **{FALLBACKS[kind]: engine for kind, engine in self._second.items()})
+        tts, apologies = self.engines.tts, (config.turn.apology, config.turn.not_heard)
+        self._fillers = None if tts is None else Fillers(tts, config.budget.fillers, apologies)
         self.watching = _load_of(config)
         self.metrics = Metrics() if config.metrics.enabled else None
         self._telemetry = _telemetry(config.telemetry)
+        self._voiceprint: Print | None = None
         self.busy: SpokenNotice | None = None  # what callers hear for whom there is no room
 
     async def load(self, progress: Progress = lambda kind, name, seconds: None) -> None:
         """Load the models. Raises ConfigError."""
         await load(self._built, self.config.engines, progress)
-        if self._second is not None and self.config.llm_fallback is not None:
-            await load({"llm": self._second}, {"llm": self.config.llm_fallback}, progress)
-        self.watching.workers = [engine.worker for engine in self._built.values() if hasattr(engine, "worker")]
+        await load(self._second, self.config.fallbacks, progress)
+        loaded = (*self._built.values(), *self._second.values())
+        self.watching.workers = [engine.worker for engine in loaded if hasattr(engine, "worker")]
+        await self._prepare()
         text, tts = self.config.limits.busy_notice, self.engines.tts
         if text and tts is not None:
             self.busy = await notice(tts, text, self.config.session.voice)
+        if self.engines.speaker is not None:
+            self._voiceprint = await _voiceprint(self.engines.speaker, self.config)
         self.ready = True
+
+    async def _prepare(self) -> None:
+        """Have the fillers and apologies of the usual voice ready. A voice that fails here may do better later."""
+        if self._fillers is not None:
+            usual = self.config.session
+            try:
+                await self._fillers.make(Voice(usual.voice, usual.speed, usual.language))
+            except (EngineError, Overloaded) as error:
+                Trace().fault("fillers", error)
 
     async def aclose(self) -> None:
         """Free the models."""
         self.ready = False
-        for engine in (*self._built.values(), self._second):
-            if engine is not None:
-                await engine.aclose()
+        for engine in (*self._built.values(), *self._second.values()):
+            await engine.aclose()
         if self._telemetry is not None:
             await self._telemetry.aclose()
 
@@ -120,6 +136,7 @@ class Agent:
             load=self.watching,
             contract=self.config.budget,
             fillers=self._fillers,
+            voiceprint=self._voiceprint,
         ).run()
 
     def _trace(self) -> Trace:
@@ -132,6 +149,18 @@ class Agent:
         if self.config.trace.dir is not None:
             traces.append(TraceFile(self.config.trace.dir))
         return TraceAll(traces)
+
+
+async def _voiceprint(speaker: Speaker, config: Config) -> Print:
+    """What sessions know of their user's voice at the start. Raises ConfigError where a recording is none."""
+    wanted = config.enrolment
+    if wanted.enrolment == FIRST_TURNS:
+        return prints(speaker, wanted)
+    try:
+        pcm = await asyncio.to_thread(read, Path(wanted.enrolment))
+        return prints(speaker, wanted, await enrolled(speaker, pcm, wanted.enrol_s))
+    except (ConfigError, EngineError) as error:
+        raise ConfigError(f"{config.engines['speaker'].place}: enrolment: {error}") from error
 
 
 def _telemetry(wanted: TelemetryOptions) -> Telemetry | None:
@@ -193,6 +222,9 @@ def webrtc_options(options: WebRtc) -> WebRtcOptions | None:
             options.ice_servers,
             options.turn_username,
             options.turn_password,
+            options.turn_secret,
+            options.ice_servers_for,
+            options.turn_password_s,
         )
     except ConfigError as error:
         raise ConfigError(f"[webrtc] {error}") from error

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ from voiceagent.wire.openai_realtime import RealtimeCodec
 from voiceagent.wire.sdp import Offer, parse_offer
 
 PATH = "/v1/realtime/calls"
+ICE_PATH = "/v1/realtime/ice_servers"
 LABEL = "oai-events"
 _HEADERS = ("authorization", "content-type", "api-key", "openai-beta", "openai-organization", "openai-project")
 _CORS = {
@@ -91,6 +93,7 @@ class Calls:
         return [
             Route("/v1/realtime", self.create, methods=["POST", "OPTIONS"]),  # where beta clients send their offer
             Route(PATH, self.create, methods=["POST", "OPTIONS"]),
+            Route(ICE_PATH, self.ice_servers, methods=["GET", "OPTIONS"]),
             Route(f"{PATH}/{{call_id}}", self.delete, methods=["DELETE", "OPTIONS"]),
             Route(f"{PATH}/{{call_id}}/hangup", self.hangup, methods=["POST", "OPTIONS"]),
         ]
@@ -121,6 +124,14 @@ class Calls:
     async def delete(self, request: Request) -> Response:
         """DELETE Location (as in WHIP, RFC 9725): 204 when the call is over."""
         return await self._answered(request, lambda request: self._end(request, 204))
+
+    async def ice_servers(self, request: Request) -> Response:
+        """GET: the STUN and TURN servers for whoever may open a session, as RTCPeerConnection takes them."""
+        return await self._answered(request, self._ice_servers)
+
+    async def _ice_servers(self, request: Request) -> Response:
+        self._front.authorise(request)
+        return JSONResponse(self._options.ice.for_clients(time.time()))
 
     async def _answered(self, request: Request, endpoint: Callable[[Request], Awaitable[Response]]) -> Response:
         """The answer, refusals included, with what a browser needs to show it to a page of another origin."""
@@ -163,6 +174,8 @@ class Calls:
             else:
                 stack.enter_context(front.admit())
             answer, call_id = await self._begin(offer, codec, key, token, stack)
+        if request.client is not None:
+            self._calls[call_id][1].permit(request.client.host)
         where = f"{PATH}/{call_id}"
         return Response(answer, 201, {"Location": where, "Content-Type": "application/sdp"})
 

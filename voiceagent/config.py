@@ -17,9 +17,10 @@ from urllib.parse import unquote
 
 from voiceagent.config_reader import read, unknown
 from voiceagent.config_sections import (
+    BESIDE,
     DEFAULT_ENGINES,
     ENGINE_TABLES,
-    LLM_FALLBACK,
+    FALLBACKS,
     OPTIONAL_ENGINES,
     SECTIONS,
     Auth,
@@ -38,6 +39,7 @@ from voiceagent.config_source import Source
 from voiceagent.core.ladder import Contract
 from voiceagent.core.peer import SessionOptions
 from voiceagent.core.policy import TurnPolicy
+from voiceagent.core.voiceprint import FIRST_TURNS, Enrolment
 from voiceagent.engines import Kind, engine_class, names
 from voiceagent.errors import ConfigError
 
@@ -58,8 +60,9 @@ class Config:
     telemetry: Telemetry
     log: Log
     webrtc: WebRtc
-    engines: Mapping[Kind, EngineChoice]  # "turn", "duplex" and "enhancer" only where chosen
-    llm_fallback: EngineChoice | None
+    enrolment: Enrolment  # of the user's voice, where there is a "speaker" engine
+    engines: Mapping[Kind, EngineChoice]  # "turn", "duplex", "enhancer" and "speaker" only where chosen
+    fallbacks: Mapping[Kind, EngineChoice]  # second engines, only where chosen
     name: str  # the file, as given; "defaults" without one
 
     def session_options(self) -> SessionOptions:
@@ -74,7 +77,7 @@ def load(path: str | None = None, environ: Mapping[str, str] | None = None) -> C
     """The configuration of a file (None: defaults) and an environment (None: this process's). Raises ConfigError."""
     environ = os.environ if environ is None else environ
     source = _source(path)
-    tables = {*SECTIONS, *ENGINE_TABLES.values(), LLM_FALLBACK}
+    tables = {*SECTIONS, *ENGINE_TABLES.values(), *FALLBACKS.values()}
     for key in source.tree:
         if key not in tables:
             raise source.error((key,), unknown("key" if _is_scalar(source.tree[key]) else "table", key, sorted(tables)))
@@ -93,10 +96,17 @@ def load(path: str | None = None, environ: Mapping[str, str] | None = None) -> C
         telemetry=_telemetry(source, environ),
         log=read(source, ("log",), Log),
         webrtc=dataclasses.replace(
-            read(source, ("webrtc",), WebRtc), turn_password=environ.get("VOICEAGENT_TURN_PASSWORD", "").strip()
+            read(source, ("webrtc",), WebRtc),
+            turn_password=environ.get("VOICEAGENT_TURN_PASSWORD", "").strip(),
+            turn_secret=environ.get("VOICEAGENT_TURN_SECRET", "").strip(),
         ),
+        enrolment=_enrolment(source, engines.get("speaker"), base),
         engines=engines,
-        llm_fallback=_engine(source, "llm", environ, LLM_FALLBACK),
+        fallbacks={
+            kind: choice
+            for kind, table in FALLBACKS.items()
+            if (choice := _engine(source, kind, environ, table)) is not None
+        },
         name=source.name,
     )
 
@@ -157,12 +167,30 @@ def _engine(source: Source, kind: Kind, environ: Mapping[str, str], second: str 
         cls = engine_class(kind, name)
     except ConfigError as error:
         raise source.error(chosen_at, str(error)) from error
-    options = _with_secret(source, table, read(source, (table,), cls.Options, apart=("engine",)), environ)
+    beside = dataclasses.fields(BESIDE[kind]) if kind in BESIDE else ()
+    apart = ("engine", *(key.name for key in beside))
+    options = _with_secret(source, table, read(source, (table,), cls.Options, apart=apart), environ)
     try:
         cls(options)  # engines check their options when built, which is cheap; app.py builds the one that is used
     except (ConfigError, ValueError) as error:
         raise source.error((table,), f"[{table}] {error}") from error
     return EngineChoice(kind, name, options, source.place(chosen_at))
+
+
+def _enrolment(source: Source, speaker: EngineChoice | None, base: Path) -> Enrolment:
+    """The keys of [speaker] that are not its engine's; a recording is found beside the file."""
+    if speaker is None:
+        return Enrolment()
+    own = (key.name for key in dataclasses.fields(speaker.options))
+    written = read(source, ("speaker",), Enrolment, apart=("engine", *own))
+    if written.enrolment == FIRST_TURNS:
+        return written
+    path = base / written.enrolment
+    if not written.enrolment or not path.is_file():
+        raise source.error(
+            ("speaker", "enrolment"), f'[speaker] enrolment must be "{FIRST_TURNS}" or a recording: no file {path}'
+        )
+    return dataclasses.replace(written, enrolment=str(path))
 
 
 def _with_secret(source: Source, table: str, options: Any, environ: Mapping[str, str]) -> Any:

@@ -20,7 +20,7 @@ from voiceagent.errors import ConfigError
 
 T = TypeVar("T")
 
-SECRETS = ("api_key", "keys", "otlp_headers", "turn_password")
+SECRETS = ("api_key", "keys", "otlp_headers", "turn_password", "turn_secret")
 
 
 def read(source: Source, table: Keys, cls: type[T], *, apart: Collection[str] = ()) -> T:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from voiceagent.core.ladder import Contract
 from voiceagent.core.peer import Output
 from voiceagent.core.policy import TurnPolicy
+from voiceagent.core.voiceprint import Enrolment
 from voiceagent.engines import Kind
 
 INSTRUCTIONS = (
@@ -26,6 +27,7 @@ ENGINE_TABLES: dict[Kind, str] = {
     "turn": "turn_detector",
     "duplex": "duplex",
     "enhancer": "enhancer",
+    "speaker": "speaker",
 }
 DEFAULT_ENGINES: dict[Kind, str] = {
     "vad": "silero",
@@ -35,9 +37,12 @@ DEFAULT_ENGINES: dict[Kind, str] = {
     "turn": "llama",
     "duplex": "",
     "enhancer": "",
+    "speaker": "",
 }
-LLM_FALLBACK = "llm_fallback"  # the table of a second language model, with the keys of [llm]
-OPTIONAL_ENGINES: frozenset[Kind] = frozenset({"turn", "duplex", "enhancer"})  # engine = "" is none
+# The table of a second engine of a kind, with the keys of the first one's table.
+FALLBACKS: dict[Kind, str] = {"llm": "llm_fallback", "tts": "tts_fallback", "asr": "asr_fallback"}
+OPTIONAL_ENGINES: frozenset[Kind] = frozenset({"turn", "duplex", "enhancer", "speaker"})  # engine = "" is none
+BESIDE: dict[Kind, type] = {"speaker": Enrolment}  # keys of an engine's table that are the same for all of its kind
 
 
 def _key(default: Any, doc: str, **limits: float) -> Any:
@@ -163,8 +168,17 @@ class WebRtc:
     ice_servers: tuple[str, ...] = _key(
         (), '"stun:HOST:PORT", "turn:HOST:PORT?transport=udp", "turns:HOST:PORT"; none is contacted unless named'
     )
-    turn_username: str = _key("", "for the TURN server; its password is the variable VOICEAGENT_TURN_PASSWORD")
+    ice_servers_for: Literal["both", "server", "clients"] = _key(
+        "both", "who uses them: this server for its calls, the page (and whoever asks for them), or both"
+    )
+    turn_username: str = _key(
+        "", "for the TURN server; its password is VOICEAGENT_TURN_PASSWORD, or a secret, VOICEAGENT_TURN_SECRET"
+    )
     turn_password: str = field(default="", repr=False)  # from VOICEAGENT_TURN_PASSWORD
+    turn_secret: str = field(default="", repr=False)  # from VOICEAGENT_TURN_SECRET
+    turn_password_s: float = _key(
+        7200.0, "with a secret, each call and page has a password of its own for so long", min=60, max=604800
+    )
     ice_timeout_s: float = _key(15.0, "a call that is not connected by then is given up", above=0, max=30)
     silent_s: float = _key(15.0, "a peer that sends nothing for so long has gone", min=6, max=30)
 

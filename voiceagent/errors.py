@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-Stage = Literal["enhancer", "vad", "turn", "asr", "llm", "tts", "duplex", "playout"]
+Stage = Literal["enhancer", "vad", "turn", "asr", "llm", "tts", "duplex", "playout", "speaker"]
 Category = Literal["timeout", "unavailable", "rejected", "bad_input", "bad_output", "internal"]
 
 

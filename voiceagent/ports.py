@@ -342,11 +342,17 @@ class Enhancer(Protocol):
 class Speaker(Protocol):
     """GE2E, x-vectors, ECAPA-TDNN, TitaNet: who is speaking."""
 
-    rate: int
+    rate: int  # Hz; that of the VAD
     needs_s: float  # voiced seconds below which an embedding means nothing
+    same: float  # cosine of two embeddings from which they are surely one person's...
+    other: float  # ... and up to which they are surely two people's
 
     def load(self) -> None: ...
-    async def embed(self, pcm: bytes) -> tuple[float, ...]: ...
+    async def embed(self, pcm: bytes) -> tuple[float, ...]:
+        """Whose voice this is: always as many values; all 0 where there is no voice. Raises EngineError."""
+        ...
+
+    async def aclose(self) -> None: ...
 
 
 # --- the other side ---------------------------------------------------------------------------------------------
@@ -388,5 +394,8 @@ class Engines:
     tts: Tts | None = None
     turn: TurnDetector | None = None
     enhancer: Enhancer | None = None
+    speaker: Speaker | None = None
     duplex: Duplex | None = None
     llm_fallback: Llm | None = None  # asked too when `llm` is late or fails
+    tts_fallback: Tts | None = None  # asked instead when `tts` fails, or makes no sound
+    asr_fallback: Asr | None = None  # asked instead when `asr` fails, or gives no final transcript

@@ -16,7 +16,10 @@ const choice = new URLSearchParams(location.search);
 
 const sound = new Sound();
 const conversation = new Conversation();
-const connection = new Connection(sound, { connectMs: Number(choice.get('connect_ms')) || undefined });
+const connection = new Connection(sound, {
+  connectMs: Number(choice.get('connect_ms')) || undefined,
+  relayOnly: choice.has('relay'),
+});
 const talking = new Talking({ connection, conversation, sound });
 const captions = new Captions({ list: $('captions'), live: $('spoken'), empty: $('captions-empty') });
 const counts = { interrupted: $('count-interrupted'), held: $('count-held'), resumed: $('count-resumed') };

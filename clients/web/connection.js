@@ -10,7 +10,7 @@ const SESSION = { type: 'realtime', voiceagent: { events: true } };
 
 /**
  * Events: "state" {state: "connecting" | "open" | "waiting", trouble?, seconds?}, "event" (of the server), "stopped" {trouble}.
- * `prefer` is "auto", "webrtc" or "websocket".
+ * `prefer` is "auto", "webrtc" or "websocket". `relayOnly`: WebRTC goes through a TURN server or not at all.
  */
 export class Connection extends EventTarget {
   link = null;
@@ -21,12 +21,13 @@ export class Connection extends EventTarget {
   #token = null;
   #noWebRtc = false;
 
-  constructor(sound, { base = new URL('v1/', document.baseURI), prefer = 'auto', connectMs } = {}) {
+  constructor(sound, { base = new URL('v1/', document.baseURI), prefer = 'auto', connectMs, relayOnly } = {}) {
     super();
     this.#sound = sound;
     this.#base = base;
     this.prefer = prefer;
     this.connectMs = connectMs;
+    this.relayOnly = relayOnly;
     window.addEventListener('online', () => this.#wake());
   }
 
@@ -80,7 +81,8 @@ export class Connection extends EventTarget {
     await this.#ask(key);
     if (this.prefer !== 'websocket' && !this.#noWebRtc) {
       try {
-        return await this.#through(new WebRtcLink(this.#sound), 'realtime/calls', key);
+        const iceServers = await this.#iceServers(key);
+        return await this.#through(new WebRtcLink(this.#sound), 'realtime/calls', key, iceServers);
       } catch (error) {
         if (!(error instanceof NoWebRtc)) throw error;
         if (this.prefer === 'webrtc') throw new Trouble('unreachable', { detail: error.message });
@@ -96,7 +98,7 @@ export class Connection extends EventTarget {
     }
   }
 
-  async #through(link, path, key) {
+  async #through(link, path, key, iceServers) {
     const url = new URL(path, this.#base);
     url.searchParams.set('voiceagent_events', '1');
     if (this.#token) url.searchParams.set('resume', this.#token);
@@ -104,7 +106,8 @@ export class Connection extends EventTarget {
     const created = new Promise((resolve) => link.addEventListener('event', () => resolve(null), { once: true }));
     link.addEventListener('event', ({ detail }) => this.#receive(detail));
     this.link = link;
-    await link.open({ url, key, session: SESSION, connectMs: this.connectMs });
+    const { connectMs, relayOnly } = this;
+    await link.open({ url, key, session: SESSION, iceServers, connectMs, relayOnly });
     if (!this.#wanted) link.close();
     const early = await Promise.race([created, over]);
     if (early) throw ended(early);
@@ -116,13 +119,27 @@ export class Connection extends EventTarget {
     let ready, models;
     try {
       ready = await fetch(new URL('../readyz', this.#base));
-      models = await fetch(new URL('models', this.#base), { headers: key ? { Authorization: `Bearer ${key}` } : {} });
+      models = await this.#get('models', key);
     } catch {
       throw new Trouble('unreachable');
     }
     if (ready.status === 503) throw new Trouble('loading', { retryAfter: Trouble.busy(ready).retryAfter });
     const trouble = Trouble.ofResponse(models, Boolean(key));
     if (trouble) throw trouble;
+  }
+
+  /** STUN and TURN servers, with passwords that may have expired since the last time. None where the server names none. */
+  async #iceServers(key) {
+    try {
+      const response = await this.#get('realtime/ice_servers', key);
+      return response.ok ? (await response.json()).iceServers : [];
+    } catch {
+      return []; // what is really wrong shows when the call is made
+    }
+  }
+
+  #get(path, key) {
+    return fetch(new URL(path, this.#base), { headers: key ? { Authorization: `Bearer ${key}` } : {} });
   }
 
   #receive(event) {

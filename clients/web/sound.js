@@ -4,6 +4,7 @@
 import { Trouble } from './troubles.js';
 
 const PROCESSING = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
+const RESUME_MS = 1000; // Firefox never starts a context where there is no loudspeaker; WebRTC and captions do without
 const MONO = { numberOfInputs: 1, channelCount: 1, channelCountMode: 'explicit' };
 
 export class Sound extends EventTarget {
@@ -30,17 +31,17 @@ export class Sound extends EventTarget {
     try {
       if (deviceId !== null) await this.useMicrophone(deviceId);
     } catch (trouble) {
-      await this.close();
+      this.close();
       throw trouble;
     }
-    await resumed;
+    await Promise.race([resumed, new Promise((done) => setTimeout(done, RESUME_MS))]);
     await this.useSpeaker(this.#sink);
   }
 
-  async close() {
+  close() {
     this.stream?.getTracks().forEach((track) => track.stop());
     this.#element.srcObject = null;
-    await this.context?.close();
+    this.context?.close().catch(() => {}); // not waited for, for the same reason
     this.context = this.stream = null;
     this.playing = { item: null, played: 0, queued: 0 };
   }
@@ -112,9 +113,13 @@ export class Sound extends EventTarget {
 
   /** Plays and measures a remote stream; null ends it. */
   hear(stream) {
-    this.#remote?.source.disconnect();
-    this.#remote?.meter.disconnect();
-    this.#remote = null;
+    if (this.#remote) {
+      const { source, meter } = this.#remote;
+      source.disconnect();
+      meter.port.onmessage = null; // silence would go on being reported, between the levels of what comes next
+      meter.port.postMessage({ over: true });
+      this.#remote = null;
+    }
     this.#element.srcObject = stream;
     if (!stream) return;
     this.#element.play().catch(() => {});

@@ -3,6 +3,7 @@
 import { Trouble } from './troubles.js';
 
 const CONNECT_MS = 4000; // after which UDP is taken to be blocked
+const GATHER_MS = 1000; // for STUN and TURN servers, before the offer is sent with what is there
 const DISCONNECTED_MS = 3000; // without an answer to ICE's checks, after which the connection is given up
 const NOT_FOUND = 'session_not_found'; // error code of a resume token that opens nothing any more
 
@@ -25,11 +26,17 @@ export class WebRtcLink extends EventTarget {
     this.#sound = sound;
   }
 
-  /** Resolves when the data channel is open. Raises Trouble, NoWebRtc. */
-  async open({ url, key, session, iceServers = [], connectMs = CONNECT_MS }) {
+  /**
+   * Resolves when the data channel is open. `relayOnly`: through a TURN server or not at all. Raises Trouble, NoWebRtc.
+   */
+  async open({ url, key, session, iceServers = [], relayOnly = false, connectMs = CONNECT_MS }) {
     this.#key = key;
     if (!window.RTCPeerConnection) throw new NoWebRtc('not in this browser');
-    this.#peer = new RTCPeerConnection({ iceServers });
+    try {
+      this.#peer = new RTCPeerConnection({ iceServers, iceTransportPolicy: relayOnly ? 'relay' : 'all' });
+    } catch (error) {
+      throw new NoWebRtc(error.message); // a server in a form that this browser does not take
+    }
     this.#peer.ontrack = ({ streams, track }) => this.#sound.hear(streams[0] ?? new MediaStream([track]));
     this.#peer.addTrack(this.#sound.track, this.#sound.stream);
     this.#channel = this.#peer.createDataChannel('oai-events');
@@ -38,6 +45,7 @@ export class WebRtcLink extends EventTarget {
     this.#peer.onconnectionstatechange = () => this.#watch();
     try {
       await this.#peer.setLocalDescription();
+      if (iceServers.length) await this.#gathered();
       await this.#peer.setRemoteDescription({ type: 'answer', sdp: await this.#offer(url, session) });
       await opened;
     } catch (error) {
@@ -93,6 +101,22 @@ export class WebRtcLink extends EventTarget {
 
   #headers() {
     return this.#key ? { Authorization: `Bearer ${this.#key}` } : {};
+  }
+
+  /** Until an address at a relay is found, or nothing more can be: a relay of the server's lets in only who is named. */
+  #gathered() {
+    const peer = this.#peer;
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, GATHER_MS);
+      const look = ({ candidate } = {}) => {
+        if (peer.iceGatheringState !== 'complete' && candidate?.type !== 'relay') return;
+        clearTimeout(timer);
+        resolve();
+      };
+      peer.addEventListener('icecandidate', look);
+      peer.addEventListener('icegatheringstatechange', () => look());
+      look();
+    });
   }
 
   async #offer(url, session) {

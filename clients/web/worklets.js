@@ -74,7 +74,10 @@ class Level {
   }
 }
 
-/** Messages out: {level, at} and, while `{send: true}`, {pcm: ArrayBuffer} of 20 ms. */
+/**
+ * Messages in: {send: boolean}, {over: true} (it is not needed any more).
+ * Messages out: {level, at} and, while `{send: true}`, {pcm: ArrayBuffer} of 20 ms.
+ */
 class Capture extends AudioWorkletProcessor {
   constructor() {
     super();
@@ -83,8 +86,10 @@ class Capture extends AudioWorkletProcessor {
     this.chunk = new Int16Array(WIRE_RATE * BLOCK_S);
     this.filled = 0;
     this.sending = false;
+    this.over = false;
     this.port.onmessage = ({ data }) => {
-      this.sending = data.send;
+      this.sending = data.send ?? false;
+      this.over = data.over ?? false;
     };
   }
 
@@ -92,7 +97,7 @@ class Capture extends AudioWorkletProcessor {
     const samples = input[0];
     this.level.push(samples, samples ? samples.length : 128);
     if (this.sending) for (const sample of this.resampler.push(samples ?? new Float32Array(128))) this.add(sample);
-    return true;
+    return !this.over;
   }
 
   add(sample) {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from voiceagent.core.budget import Mark, TurnAccount
-from voiceagent.core.ladder import FIRST_CHARS, SHORT_CHARS, Contract, Ladder
+from voiceagent.core.ladder import FIRST_CHARS, SHORT_CHARS, Contract, Ladder, is_written
 
 CONTRACT = Contract(fillers=("Well,", "Let me see."), late_turns=2, good_turns=3)
 IN_TIME: dict[Mark, float] = {
@@ -173,6 +173,25 @@ def test_an_engine_that_lost_twice_is_asked_second_for_a_while() -> None:
 @pytest.mark.parametrize(("seconds", "wait"), [(0.5, 0.5), (0.0, None)])
 def test_how_long_an_engine_is_waited_for(seconds: float, wait: float | None) -> None:
     assert Ladder(Contract(hedge_after_s=seconds)).hedge_after_s == wait
+
+
+@pytest.mark.parametrize(("seconds", "wait"), [(0.5, 0.5), (0.0, None)])
+def test_how_long_a_voice_or_a_recogniser_is_waited_for(seconds: float, wait: float | None) -> None:
+    assert Ladder(Contract(fallback_after_s=seconds)).fallback_after_s == wait
+    assert Ladder(Contract(fallback_after_s=seconds, degrade=False)).fallback_after_s is None
+
+
+def test_a_voice_and_a_recogniser_that_fail_so_often_are_down() -> None:
+    ladder = Ladder(Contract(late_turns=1))
+    ladder.voice.failed(1.0)
+    assert ladder.voice.down(1.0) and not ladder.recogniser.down(1.0)
+
+
+@pytest.mark.parametrize(
+    ("made", "voiceless", "written"), [(True, True, False), (False, True, True), (False, False, False)]
+)
+def test_an_apology_is_written_where_there_is_no_sound_to_be_had(made: bool, voiceless: bool, written: bool) -> None:
+    assert is_written(made=made, voiceless=voiceless) is written
 
 
 # --- the contract -------------------------------------------------------------------------------------------------

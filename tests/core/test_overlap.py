@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceagent.core.overlap import RULES, Overlap, Verdict, judge
+from voiceagent.core.overlap import COMPARE_S, OTHER, RULES, Overlap, Verdict, judge
 from voiceagent.core.policy import TurnPolicy
 
 POLICY = TurnPolicy(overlap_ignore_s=0.3, overlap_interrupt_s=0.8, overlap_words=2)
@@ -98,6 +98,22 @@ EVIDENCE: list[tuple[str, Overlap, Verdict]] = [
     ("mumbled, but it says stop", Overlap(0.4, True, "Stop it.", True, confidence=0.3), "interruption"),
     ("a cough after a question", Overlap(0.25, True, None, asked=True), "noise"),
     ("a noise after a question", Overlap(0.6, True, "", True, asked=True), "noise"),
+    # whose voice it is, where that is known ([speaker])
+    ("somebody else's words", Overlap(1.1, False, "what is for dinner", similarity=0.2), "background"),
+    ("... at the end", Overlap(1.1, True, "What is for dinner?", True, similarity=0.2), "background"),
+    ("... that says stop", Overlap(1.1, False, "stop it now", similarity=0.2), "interruption"),
+    ("... a stranger's", Overlap(1.1, False, "stop it now", similarity=0.1), "background"),
+    ("somebody else goes on, without words", Overlap(2.0, False, None, similarity=0.2), "background"),
+    ("perhaps the user", Overlap(1.1, False, "what is for dinner", similarity=OTHER), "interruption"),
+    ("the user", Overlap(1.1, False, "what is for dinner", similarity=0.9), "interruption"),
+    ("the user's mm-hmm", Overlap(1.1, True, "Mm-hmm.", similarity=0.9), "backchannel"),
+    ("two real words, while the voice is compared", Overlap(0.6, False, "what about", compared=True), "undecided"),
+    ("... which is not waited for for long", Overlap(1.4, False, "what about", compared=True), "interruption"),
+    ("... nor once there is a final", Overlap(0.6, True, "What about?", True, compared=True), "interruption"),
+    ("stop, while the voice is compared", Overlap(0.3, False, "stop", compared=True), "interruption"),
+    ("sustained, while the voice is compared", Overlap(1.3, False, "", compared=True), "undecided"),
+    ("sustained, and there is still no answer", Overlap(COMPARE_S, False, "", compared=True), "interruption"),
+    ("a cough, while the voice is compared", Overlap(0.2, True, None, compared=True), "noise"),
 ]
 
 

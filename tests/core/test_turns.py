@@ -632,9 +632,8 @@ def test_a_reply_that_fails_is_apologised_for_once() -> None:
     assert not turns.busy
 
 
-@pytest.mark.parametrize("stage", ["tts", "playout"])
-def test_without_a_voice_there_is_no_apology(stage: str) -> None:
-    assert speaking().step(e.ReplyFailed(1, stage), 4.0) == STOPPED
+def test_where_nothing_can_be_played_there_is_no_apology() -> None:
+    assert speaking().step(e.ReplyFailed(1, "playout"), 4.0) == STOPPED
 
 
 def test_a_reply_that_is_never_heard() -> None:

@@ -44,6 +44,7 @@ POLICIES = st.builds(
     mode=st.sampled_from(("semantic", "silence")),
     create_reply=st.just(True),
     interrupt_reply=st.sampled_from((True, True, False)),
+    answer_others=st.booleans(),
     speculate=st.booleans(),
     silence_s=st.sampled_from((0.2, 0.5, 6.0)),
     overlap_ignore_s=st.sampled_from((0.1, 0.3, 1.0)),
@@ -54,6 +55,8 @@ POLICIES = st.builds(
     max_utterance_s=st.sampled_from((0.5, 5.0, 60.0)),
     final_timeout_s=st.sampled_from((0.5, 3.0)),
     first_audio_timeout_s=st.sampled_from((1.0, 8.0)),
+    wordless_s=st.sampled_from((0.0, 0.5, 1.5)),
+    not_heard=st.sampled_from(("Pardon?", "")),
     starved_timeout_s=st.sampled_from((0.5, 4.0)),
     greeting=st.sampled_from((None, "Hello.")),
     greet=st.booleans(),
@@ -81,10 +84,11 @@ HOSTILE = st.one_of(
     st.sampled_from((e.SpeechStarted, e.SpeechStopped)),
     st.sampled_from((e.SpeechSuspected(), e.SpeechDismissed())),
     st.builds(e.OverlapHeard, QUIETER_DB, LIKENESS),
+    st.builds(e.VoiceCompared, NUMBERS, st.one_of(st.none(), LIKENESS)),
     st.builds(e.LoadChanged, st.booleans()),
     st.builds(e.PartialTranscript, NUMBERS, st.sampled_from(TEXTS), LIKENESS, st.booleans()),
     st.builds(e.FinalTranscript, NUMBERS, NUMBERS, st.sampled_from(TEXTS), LIKENESS, st.booleans()),
-    st.builds(e.RecognitionFailed, NUMBERS, NUMBERS),
+    st.builds(e.RecognitionFailed, NUMBERS, NUMBERS, st.booleans()),
     st.builds(e.TurnScored, NUMBERS, NUMBERS, st.floats(0, 1)),
     st.sampled_from((e.InputCommitted(), e.InputCleared(), e.ReplyRequested(), e.CancelRequested())),
     st.just(e.NativeReplyStarted()),
@@ -147,8 +151,11 @@ def moves(*, with_peer: bool) -> st.SearchStrategy[list[Move]]:
         st.tuples(st.just("final"), st.sampled_from(TEXTS)),
         st.tuples(st.just("second final"), st.sampled_from((*TEXTS, None))),
         st.tuples(st.just("final"), st.none()),
+        st.tuples(st.just("down"), st.none()),
         st.tuples(st.just("faint voice"), QUIETER_DB),
         st.tuples(st.just("overheard"), st.tuples(QUIETER_DB, LIKENESS)),
+        st.tuples(st.just("compared voice"), st.sampled_from((0.0, 0.1))),
+        st.tuples(st.just("whose"), st.one_of(st.none(), LIKENESS)),
         st.tuples(st.just("suspect"), st.booleans()),
         st.tuples(st.just("load"), st.booleans()),
         st.tuples(st.just("score"), st.sampled_from((0.05, 0.5, 0.97))),
@@ -191,6 +198,10 @@ def act(world: World, move: Move) -> None:
             world.voice(quieter_db=quieter_db)
         case ("overheard", (float() as quieter_db, float() as echo)):
             world.overheard(quieter_db, echo)
+        case ("compared voice", float() as ago_s):
+            world.voice(ago_s, compared=True)
+        case ("whose", (float() | None) as similarity):
+            world.whose(similarity)
         case ("suspect", bool() as dismiss):
             world.suspect(dismiss=dismiss)
         case ("load", bool() as busy):
@@ -199,6 +210,8 @@ def act(world: World, move: Move) -> None:
             world.partial(text)
         case ("final", (str() | None) as text):
             world.final(text)
+        case ("down", None):
+            world.final(None, down=True)
         case ("second final", (str() | None) as text):
             world.final(text, 1)
         case ("score", float() as probability):

@@ -210,7 +210,7 @@ class World(Invariants):
                     self.origins[reply] == "turn" and reply in self.answers
                 ):
                     assert isinstance(event, e.ReplyFailed | e.DeadlinePassed)
-                    self.debt = not isinstance(event, e.ReplyFailed) or event.stage not in ("tts", "playout")
+                    self.debt = not isinstance(event, e.ReplyFailed) or event.stage != "playout"
                 case e.StartReply(held=False) | e.ReleaseReply():
                     self.debt = False
                     self.answers.add(command.reply)
@@ -240,7 +240,7 @@ class World(Invariants):
 
     # --- the microphone -------------------------------------------------------------------------------------------
 
-    def voice(self, ago_s: float = 0.0, quieter_db: float = 0.0) -> None:
+    def voice(self, ago_s: float = 0.0, quieter_db: float = 0.0, *, compared: bool = False) -> None:
         """The gate flips (in manual mode it only ever opens an utterance)."""
         if self.machine.policy.mode == "manual":
             if self.machine.open_utterance is None:
@@ -248,7 +248,7 @@ class World(Invariants):
             return
         self.voiced = not self.voiced
         at = self.now - ago_s
-        self.post(e.SpeechStarted(at, quieter_db) if self.voiced else e.SpeechStopped(at))
+        self.post(e.SpeechStarted(at, quieter_db, compared=compared) if self.voiced else e.SpeechStopped(at))
 
     def suspect(self, *, dismiss: bool) -> None:
         """A window that may be voice, and then was none or is not known yet."""
@@ -262,16 +262,22 @@ class World(Invariants):
         if self.machine.overlapping:
             self.post(e.OverlapHeard(quieter_db, echo))
 
+    def whose(self, similarity: float | None) -> None:
+        """The voice was compared with the user's."""
+        utterance = self.machine.open_utterance
+        if utterance is not None:
+            self.post(e.VoiceCompared(utterance, similarity))
+
     def partial(self, text: str) -> None:
         utterance = self.machine.open_utterance
         if utterance is not None:
             self.post(e.PartialTranscript(utterance, text))
 
-    def final(self, text: str | None, which: int = 0) -> None:
-        """The recogniser answers one question; None: it fails."""
+    def final(self, text: str | None, which: int = 0, *, down: bool = False) -> None:
+        """The recogniser answers one question; None: it fails, or (`down`) was not asked."""
         if self.finals:
             utterance, pause = self.finals.pop(which % len(self.finals))
-            failed = e.RecognitionFailed(utterance, pause)
+            failed = e.RecognitionFailed(utterance, pause, down)
             self.post(failed if text is None else e.FinalTranscript(utterance, pause, text))
 
     def score(self, probability: float) -> None:

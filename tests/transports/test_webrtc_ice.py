@@ -107,13 +107,13 @@ async def test_noise_and_strangers_are_not_passed_on() -> None:
     ],
 )
 def test_servers_are_understood(servers: tuple[str, ...], expected: dict[str, object]) -> None:
-    arguments = IceOptions(servers=servers, turn_username="u", turn_credential="secret").arguments()
+    arguments = IceOptions(servers=servers, turn_username="u", turn_credential="secret").arguments(0)
     assert arguments.items() >= expected.items()
     assert arguments.get("turn_password") in (None, "secret")
 
 
 def test_no_server_is_asked_unless_named() -> None:
-    assert IceOptions().arguments() == {}
+    assert IceOptions().arguments(0) == {}
 
 
 def test_secrets_are_not_shown() -> None:
@@ -130,6 +130,9 @@ def test_secrets_are_not_shown() -> None:
         {"ports": (1, 70000)},
         {"servers": ("http://stun.example",)},
         {"servers": ("stun:",)},
+        {"servers": ("turn:one two",)},
+        {"servers": ("turn:t.example:70000",)},
+        {"turn_credential": "x", "turn_secret": "y"},
     ],
 )
 def test_options_that_cannot_be_are_refused(wrong: dict[str, tuple[str, ...]]) -> None:

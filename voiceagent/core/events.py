@@ -45,11 +45,12 @@ class SpeechDismissed:
 
 @dataclass(frozen=True, slots=True)
 class SpeechStarted:
-    """Voice began; `at` is the first voiced sample, the rest as in OverlapHeard."""
+    """Voice began; `at` is the first voiced sample, `compared`: VoiceCompared follows, the rest as in OverlapHeard."""
 
     at: float
     quieter_db: float = 0.0
     echo: float = 0.0
+    compared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +65,19 @@ class OverlapHeard:
 
 
 @dataclass(frozen=True, slots=True)
+class VoiceCompared:
+    """How alike this utterance's voice is to the user's, 0..1 (core/voiceprint.py); None: that cannot be told."""
+
+    utterance: int
+    similarity: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class SpeechStopped:
-    """Voice fell silent; `at` is the end of the last voiced sample."""
+    """Voice fell silent; `at` is the end of the last voiced sample, `quieter_db` that of its loudest window."""
 
     at: float
+    quieter_db: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +113,11 @@ class FinalTranscript:
 
 @dataclass(frozen=True, slots=True)
 class RecognitionFailed:
-    """The recogniser could not make a final transcript."""
+    """The recogniser could not make a final transcript. `down`: it failed before, and was not even asked this time."""
 
     utterance: int
     pause: int
+    down: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +217,7 @@ Event = (
     | SpeechSuspected
     | SpeechDismissed
     | OverlapHeard
+    | VoiceCompared
     | SpeechStarted
     | SpeechStopped
     | PartialTranscript

@@ -11,6 +11,7 @@ from statistics import median
 from typing import Literal, get_args
 
 from voiceagent.core.budget import Budget, StageName, TurnAccount
+from voiceagent.core.reviving import Outage
 
 Step = Literal[
     "fewer_partials",  # standing: the recogniser has more time for finals
@@ -19,7 +20,10 @@ Step = Literal[
     "filler",  # a few words made in advance, in the agent's voice
     "hedge",  # a second language model is asked too; the first of the two to answer wins
     "fallback",  # ... or alone: the first one failed, or has been too slow for several turns
+    "second_voice",  # the first one failed, or has made no sound of a reply in time
+    "second_recogniser",  # the first one failed, or has not transcribed an utterance in time
     "apology",  # the agent says sorry, and the floor is the user's
+    "written_apology",  # ... in writing: there is no voice, and nothing was made in advance
 ]
 STEPS: tuple[Step, ...] = get_args(Step)
 Economy = Literal[0, 1, 2]  # of the recogniser: nothing, fewer_partials, shorter_context
@@ -54,6 +58,13 @@ class Contract(Budget):
     hedge_after_s: float = field(
         default=0.8,
         metadata={"doc": "wait for the first word until `[llm_fallback]` is asked too; 0: only when the first fails"},
+    )
+    fallback_after_s: float = field(
+        default=1.5,
+        metadata={
+            "doc": "wait for a voice's first sound, and for a final transcript, until `[tts_fallback]` or "
+            "`[asr_fallback]` is asked instead; 0: only when the first fails"
+        },
     )
 
     def __post_init__(self) -> None:
@@ -94,11 +105,20 @@ class _Stair:
                 self._patience = self._contract.good_turns
 
 
+def is_written(*, made: bool, voiceless: bool) -> bool:
+    """Whether an apology is written: not where it was `made` in advance, or its voice is not what has just failed."""
+    return voiceless and not made
+
+
 class Ladder:
-    """One session's steps. Every answer is "nothing" where the contract does not want to degrade."""
+    """One session's steps. Every answer is "nothing" where the contract does not want to degrade.
+
+    `voice` and `recogniser` are what is known of the first engine of their kind, by the session's clock.
+    """
 
     def __init__(self, contract: Contract) -> None:
         self._contract = contract
+        self.voice, self.recogniser = Outage(contract.late_turns), Outage(contract.late_turns)
         self._hearing = _Stair(contract, 2)
         self._speaking = _Stair(contract, 1)
         self._second = _Stair(contract, 1)
@@ -188,3 +208,9 @@ class Ladder:
         """How long to wait for one language model before the other is asked too; None: until it fails."""
         contract = self._contract
         return contract.hedge_after_s if contract.degrade and contract.hedge_after_s > 0 else None
+
+    @property
+    def fallback_after_s(self) -> float | None:
+        """How long to wait for one voice, or one recogniser, before the other is asked; None: until it fails."""
+        contract = self._contract
+        return contract.fallback_after_s if contract.degrade and contract.fallback_after_s > 0 else None

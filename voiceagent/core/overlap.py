@@ -2,7 +2,8 @@
 
 `judge` is a table: the first rule that holds decides (tests/core/test_overlap.py goes through it row by row). Until one
 holds the overlap is undecided: the agent is held, or ducked where the sound is too soft to be the user. Another model
-fits in by the Protocol `Arbiter`. All evidence is local: time, level, words, and what the agent itself is saying.
+fits in by the Protocol `Arbiter`. All evidence is local: time, level, words, what the agent itself is saying, and (with
+[speaker]) whose voice it is.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from voiceagent.core.events import FinalTranscript, PartialTranscript
+from voiceagent.core.events import FinalTranscript, PartialTranscript, VoiceCompared
 from voiceagent.core.lexicon import (
     is_backchannel,
     is_hallucination,
@@ -36,6 +37,9 @@ MUMBLED = 0.36  # confidence below which Whisper hears a hum as words (0.28-0.34
 LINGER_S = 0.25  # how much longer "okay" may last than anything else before it is an interruption
 HUM_S = 0.75  # no "mm-hmm" is longer
 BACKGROUND_DB = 10.0  # so far below the user's usual level somebody else speaks, or a loudspeaker
+OTHER = 0.4  # similarity to the user's voice below which somebody else speaks
+STRANGER = 0.15  # ... so surely that even their "stop" is not obeyed
+COMPARE_S = 1.4  # voiced time by which a similarity is there: a second of voice, and what it costs
 
 
 @dataclass(slots=True)
@@ -47,11 +51,19 @@ class Heard:
     repeats: float = 0.0  # share of its words that the agent is saying, 0..1
     asked: bool = False  # the agent has just asked something: "yeah" is an answer
     confidence: float = 1.0  # of the recogniser in its words, 0..1
+    similarity: float | None = None  # of the voice to the user's, 0..1; None while it is not known
+    compared: bool = False  # ... and whether one is to come
     judged: float = field(default=-math.inf, compare=False)  # when it was last looked at, in seconds
 
     def words(self, event: PartialTranscript | FinalTranscript) -> None:
         """Note what a transcript says beside its text."""
         self.repeats, self.asked, self.confidence = event.repeats, event.asked, event.confidence
+
+    def voice(self, event: VoiceCompared) -> None:
+        """Note whose voice it is; a voice that could not be compared will not be."""
+        self.compared = False
+        if event.similarity is not None:
+            self.similarity = event.similarity
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +80,13 @@ class Overlap:
     repeats: float = 0.0
     asked: bool = False
     confidence: float = 1.0
+    similarity: float | None = None
+    compared: bool = False
+
+    @property
+    def awaited(self) -> bool:
+        """Whether it may still turn out to be somebody else: what is not urgent waits, while it lasts and not long."""
+        return self.compared and not self.final and self.voiced_s < COMPARE_S
 
     @property
     def loud(self) -> bool:
@@ -107,7 +126,7 @@ def _repeats(o: Overlap) -> bool:
 
 def _says_something(o: Overlap, p: TurnPolicy) -> bool:
     said = real_words(o.words, o.language)
-    if _mumbled(o):
+    if _mumbled(o) or o.awaited:
         return False
     return said >= p.overlap_words and (o.final or o.voiced_s >= TRUSTED_S or said > p.overlap_words)
 
@@ -126,7 +145,12 @@ def _mumbled(o: Overlap) -> bool:
 def _goes_on(o: Overlap, p: TurnPolicy) -> bool:
     """Words are heard with a delay: after "okay" there may be none, so it gets a little longer to be over."""
     limit = p.overlap_interrupt_s + (LINGER_S if _backchannel(o) else 0.0)
-    return not o.stopped and o.voiced_s >= limit
+    return not o.stopped and o.voiced_s >= limit and not o.awaited
+
+
+def somebody_else(similarity: float | None, limit: float = OTHER) -> bool:
+    """Whether this is clearly not the user's voice. What is not known is the user's."""
+    return similarity is not None and similarity < limit
 
 
 def _short(o: Overlap, p: TurnPolicy) -> bool:
@@ -136,8 +160,10 @@ def _short(o: Overlap, p: TurnPolicy) -> bool:
 RULES: tuple[Rule, ...] = (
     Rule("repeats what the agent says", "echo", lambda o, p: _repeats(o)),
     Rule("sounds like the agent", "echo", lambda o, p: o.echo >= ECHO and (o.final or not o.words)),
+    Rule("is a stranger", "background", lambda o, p: somebody_else(o.similarity, STRANGER)),
     Rule("says stop", "interruption", lambda o, p: is_interruption(o.words, o.language)),
     Rule("softer than the user ever is", "background", lambda o, p: o.quieter_db >= BACKGROUND_DB),
+    Rule("is somebody else", "background", lambda o, p: somebody_else(o.similarity)),
     Rule("says something", "interruption", lambda o, p: _says_something(o, p)),
     Rule("was over at once", "noise", lambda o, p: _short(o, p) and not o.final),
     Rule("has no words", "noise", lambda o, p: o.final and not o.words),

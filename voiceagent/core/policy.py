@@ -17,12 +17,14 @@ class TurnPolicy:
 
     No user turn ends in silence for longer than max(`max_delay_s`, `final_timeout_s`, 4 s that a VAD may be silent)
     + 2 * `first_audio_timeout_s` (the answer, then the apology for it), 20 s by default, whatever stage fails: by then
-    the agent is heard, the peer is told that there is nothing to hear, or the session has ended with a reason.
+    the agent is heard, the peer is told that there is nothing to hear (a reply failed, speech cannot be recognised or
+    was forgotten, an apology is written), or the session has ended with a reason.
     """
 
     mode: TurnMode = "semantic"
     create_reply: bool = True  # answer a committed turn by itself
     interrupt_reply: bool = True  # speech over the agent may stop it
+    answer_others: bool = True  # also whoever is clearly not the user whose voice is known ([speaker])
 
     # end of turn, seconds after the last voiced sample
     silence_s: float = 0.5  # "silence" mode
@@ -41,6 +43,7 @@ class TurnPolicy:
     # the ways out by time alone
     max_utterance_s: float = 60.0
     final_timeout_s: float = 3.0  # waiting for the final transcript
+    wordless_s: float = 1.5  # loud voice of this length that has no words is asked about with `not_heard` (0: never)
     first_audio_timeout_s: float = 8.0  # waiting for a reply to be heard
     starved_timeout_s: float = 4.0  # a reply that stopped in the middle
     idle_timeout_s: float | None = None  # nobody speaks: the agent does
@@ -53,4 +56,4 @@ class TurnPolicy:
     greeting_must_finish: bool = False  # nobody takes the floor from the greeting (a legal notice)
     reprompt: str | None = None  # said after the idle time, in these words; else in the LLM's
     apology: str = "Sorry, something went wrong. Could you say that again?"
-    not_heard: str = "Sorry, I did not catch that."
+    not_heard: str = "Sorry, I did not catch that."  # "": what had no words is ignored, a failure apologised for

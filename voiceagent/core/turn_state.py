@@ -10,7 +10,8 @@ from typing import NamedTuple, assert_never
 from voiceagent.core import endpointing, overlap
 from voiceagent.core.agent_side import AgentSide
 from voiceagent.core.completeness import completeness, is_whole
-from voiceagent.core.floors import AgentFloor, Idle, Pausing, Quiet, Talking, UserFloor
+from voiceagent.core.events import VoiceCompared
+from voiceagent.core.floors import AgentFloor, Idle, Pausing, Quiet, Speaking, Talking, Thinking, UserFloor
 from voiceagent.core.policy import TurnPolicy
 from voiceagent.core.speculation import Governor
 
@@ -42,6 +43,7 @@ class TurnState:
         self._utterances = 0
         self._idles = 0  # times the agent broke the silence since the user last spoke
         self._owed = False  # a committed turn waits for the agent's floor to be free
+        self._asked_again = False  # the agent did not catch something, and has heard no words since
         self._pending: dict[int, Pending] = {}  # by utterance
         self._opened: float | None = None
         self._stopped = 0.0  # the end of the last committed turn
@@ -134,7 +136,41 @@ class TurnState:
             heard.repeats,
             heard.asked,
             heard.confidence,
+            heard.similarity,
+            heard.compared,
         )
+
+    # --- what may be done ---------------------------------------------------------------------------------------
+
+    def _may_interrupt(self, agent: Thinking | Speaking) -> bool:
+        return self.policy.interrupt_reply and self.policy.mode != "manual" and not agent.must_finish
+
+    def _may_speculate(self) -> bool:
+        policy = self.policy
+        wanted = policy.speculate and policy.create_reply and self._side.governor.allows
+        return wanted and not self.busy and not self._pending
+
+    def _is_pending(self, utterance: int, pause: int) -> bool:
+        return utterance in self._pending and self._pending[utterance].pause == pause
+
+    def _worth_asking(self, user: Pausing, now: float) -> bool:
+        """Whether the agent asks what was said: long and loud, like somebody who waits for an answer; once in a row."""
+        policy, voice = self.policy, self._evidence_of(user, now)
+        if self._asked_again or self._owed or self.busy or not policy.not_heard:
+            return False
+        return policy.create_reply and voice.loud and 0 < policy.wordless_s <= voice.voiced_s
+
+    def _note_voice(self, event: VoiceCompared) -> bool:
+        """Take down whose voice it is; False for an utterance that is over."""
+        if isinstance(self.user, Quiet) or self.user.utterance != event.utterance:
+            return False
+        self.user.heard.voice(event)
+        return True
+
+    def _meant_for_others(self, user: Pausing) -> bool:
+        """Whether somebody else than the user spoke, while the agent was silent, and is not to be answered."""
+        others = not self.policy.answer_others and not user.interrupted and not user.overlap
+        return others and overlap.somebody_else(user.heard.similarity)
 
     # --- what is due --------------------------------------------------------------------------------------------
 
@@ -165,7 +201,7 @@ class TurnState:
     def _overlap_deadline(self, user: Talking) -> float:
         """When time alone settles the overlap: sustained speech interrupts, and no hold lasts longer than its limit."""
         limit, sustained = self._hold_limit(user), user.began + self.policy.overlap_interrupt_s
-        for at in (sustained, sustained + overlap.LINGER_S):
+        for at in (sustained, sustained + overlap.LINGER_S, user.began + overlap.COMPARE_S):
             if (
                 user.heard.judged < at < limit
                 and self._arbiter(self._evidence_of(user, at), self.policy) == "interruption"
@@ -178,3 +214,11 @@ class TurnState:
         if held is not None:
             return held + self.policy.hold_limit_s
         return user.began + self.policy.max_utterance_s  # the agent speaks on beside it
+
+
+def is_settled(evidence: overlap.Overlap, verdict: overlap.Verdict) -> bool:
+    """Whether the verdict stands; else the agent goes on, and the transcript may still hold a "why?" or "stop"."""
+    if evidence.final:
+        return True
+    click = verdict == "noise" and evidence.voiced_s <= overlap.CLICK_S
+    return evidence.stopped and (click or verdict in ("background", "echo"))

@@ -15,7 +15,7 @@ from voiceagent.core.agent_side import DUCK_LIMIT_S
 from voiceagent.core.events import Command, Event
 from voiceagent.core.floors import Idle, Pausing, Quiet, Score, Speaking, Talking, Thinking, Waiting
 from voiceagent.core.policy import TurnPolicy
-from voiceagent.core.turn_state import Pending, TurnState
+from voiceagent.core.turn_state import Pending, TurnState, is_settled
 
 
 class TurnMachine(TurnState):
@@ -43,14 +43,16 @@ class TurnMachine(TurnState):
                 return self._speech_started(event, now)
             case e.OverlapHeard():
                 return self._overlap_heard(event, now)
+            case e.VoiceCompared():
+                return self._voice_compared(now) if self._note_voice(event) else []
             case e.SpeechStopped():
-                return self._speech_stopped(event.at, now)
+                return self._speech_stopped(event, now)
             case e.PartialTranscript():
                 return self._partial(event, now)
             case e.FinalTranscript():
                 return self._final(event, now)
             case e.RecognitionFailed():
-                return self._recognition_failed(event.utterance, event.pause, now)
+                return self._recognition_failed(event, now)
             case e.TurnScored():
                 return self._scored(event, now)
             case e.InputCommitted():
@@ -131,7 +133,7 @@ class TurnMachine(TurnState):
         begin: list[Command] = [e.BeginUtterance(self._utterances, event.at)]
         match self.agent:
             case (Thinking() | Speaking()) as agent if self._may_interrupt(agent):
-                heard = overlap.Heard(event.quieter_db, event.echo)
+                heard = overlap.Heard(event.quieter_db, event.echo, compared=event.compared)
                 self.verdict = "undecided"
                 self.user = Talking(self._utterances, event.at, overlap=True, heard=heard)
                 loud = self._evidence_of(self.user, now).loud
@@ -142,15 +144,14 @@ class TurnMachine(TurnState):
             commands.append(e.AnnounceSpeechStarted(self._utterances, event.at))
         return commands
 
-    def _may_interrupt(self, agent: Thinking | Speaking) -> bool:
-        return self.policy.interrupt_reply and self.policy.mode != "manual" and not agent.must_finish
-
-    def _speech_stopped(self, at: float, now: float) -> list[Command]:
+    def _speech_stopped(self, event: e.SpeechStopped, now: float) -> list[Command]:
         was = self.user
         if not isinstance(was, Talking) or self.policy.mode == "manual":
             return []
+        if not was.overlap:
+            was.heard.quieter_db = event.quieter_db
         pausing = Pausing(
-            was.utterance, was.began, at, was.pauses + 1, was.overlap, was.partial, was.interrupted, was.heard
+            was.utterance, was.began, event.at, was.pauses + 1, was.overlap, was.partial, was.interrupted, was.heard
         )
         self.user = pausing
         if pausing.overlap and (commands := self._judge(now)):
@@ -194,17 +195,20 @@ class TurnMachine(TurnState):
         user.score = Score(event.probability, event.weight)
         return self._consider(now) if user.text is not None else []
 
-    def _recognition_failed(self, utterance: int, pause: int, now: float) -> list[Command]:
-        if self._is_pending(utterance, pause):
-            return self._complete(utterance, None, now)
+    def _recognition_failed(self, event: e.RecognitionFailed, now: float) -> list[Command]:
+        if self._is_pending(event.utterance, event.pause):
+            return self._complete(event.utterance, None, now)
         user = self.user
-        if not isinstance(user, Pausing) or (user.utterance, user.pause) != (utterance, pause):
+        if not isinstance(user, Pausing) or (user.utterance, user.pause) != (event.utterance, event.pause):
             return []
         user.text = (user.partial or "").strip()
         commands = self._judge(now) if user.overlap else []
         if self.user is not user:
             return commands  # it was a noise or a backchannel
-        return commands + (self._commit(user, now) if user.text else self._not_heard(user, now))
+        if user.text:
+            return commands + self._commit(user, now)
+        said = event.down and self._asked_again and not user.interrupted  # sorry; the peer is told all the same
+        return commands + self._not_heard(user, now, silently=said)
 
     # --- the end of a turn --------------------------------------------------------------------------------------
 
@@ -213,21 +217,19 @@ class TurnMachine(TurnState):
         user = self.user
         assert isinstance(user, Pausing) and user.text is not None
         if not user.text:
-            return self._not_heard(user, now) if user.interrupted else self._drop(now)
+            ask = user.interrupted or self._worth_asking(user, now)
+            return self._not_heard(user, now) if ask else self._drop(now)
+        if self._meant_for_others(user):
+            return self._drop(now)
         if now >= self._end_of_turn(user):
             return self._commit(user, now)
         if self.draft is None and self._may_speculate() and endpointing.plausible(self._evidence(user)):
             return self._side.speculate(user.text)
         return []
 
-    def _may_speculate(self) -> bool:
-        policy = self.policy
-        wanted = policy.speculate and policy.create_reply and self._side.governor.allows
-        return wanted and not self.busy and not self._pending
-
     def _commit(self, user: Pausing, now: float) -> list[Command]:
         assert user.text is not None
-        self.user, self._stopped = Quiet(now), user.stopped
+        self.user, self._stopped, self._asked_again = Quiet(now), user.stopped, False
         commands: list[Command] = [
             e.AnnounceSpeechStopped(user.utterance, user.stopped),
             e.CommitTurn(user.utterance, user.text),
@@ -247,7 +249,7 @@ class TurnMachine(TurnState):
             return []
         return self._side.release(now) or self._start("turn", now)
 
-    def _not_heard(self, user: Pausing, now: float) -> list[Command]:
+    def _not_heard(self, user: Pausing, now: float, *, silently: bool = False) -> list[Command]:
         """The user spoke and no words can be had: say so rather than fall silent."""
         self.user = Quiet(now)
         commands: list[Command] = [
@@ -258,7 +260,9 @@ class TurnMachine(TurnState):
         ]
         if not self.policy.create_reply or self.busy:
             return commands
-        return commands + self._start("apology", now, say=self.policy.not_heard)
+        self._asked_again = True
+        say = "" if silently else self.policy.not_heard or self.policy.apology
+        return commands + (self._apologise(say, now) if say else self._pay(now))
 
     def _commit_by_peer(self, now: float) -> list[Command]:
         user = self.user
@@ -281,12 +285,10 @@ class TurnMachine(TurnState):
             self._pending[user.utterance] = Pending(pause, now, answer=False)
         return [*commands, e.CommitTurn(user.utterance, text), *ask, *self._pay(now)]
 
-    def _is_pending(self, utterance: int, pause: int) -> bool:
-        return utterance in self._pending and self._pending[utterance].pause == pause
-
     def _complete(self, utterance: int, text: str | None, now: float) -> list[Command]:
         pending = self._pending.pop(utterance)
         self._owed = self._owed or (pending.answer and bool(text))
+        self._asked_again = self._asked_again and not text
         complete = e.CompleteTranscript(utterance, text)
         if isinstance(self.agent, Waiting) and not self._pending:
             return [complete, *self._waited(self.agent, now)]
@@ -322,7 +324,7 @@ class TurnMachine(TurnState):
         if verdict == "undecided":  # too faint at first, or taken for a backchannel that goes on
             again = isinstance(user, Talking) and evidence.loud and self._side.held_since is None
             return self._side.hold(now) if again else []
-        return self._resume_and_drop(now) if _is_settled(evidence, verdict) else self._side.resume(now)
+        return self._resume_and_drop(now) if is_settled(evidence, verdict) else self._side.resume(now)
 
     def _overlap_heard(self, event: e.OverlapHeard, now: float) -> list[Command]:
         match self.user:
@@ -330,6 +332,11 @@ class TurnMachine(TurnState):
                 user.heard.quieter_db, user.heard.echo = event.quieter_db, event.echo
                 return self._judge(now)
         return []
+
+    def _voice_compared(self, now: float) -> list[Command]:
+        if self.overlapping:
+            return self._judge(now)
+        return self._consider(now) if isinstance(self.user, Pausing) and self.user.text is not None else []
 
     def _interrupt(self, now: float) -> list[Command]:
         """The user takes the floor: the reply ends where it was heard."""
@@ -403,7 +410,7 @@ class TurnMachine(TurnState):
         agent = self.agent
         if not isinstance(agent, Thinking | Speaking) or agent.reply != reply:
             return []
-        mute = stage in ("tts", "playout")  # no voice to apologise with
+        mute = stage == "playout" or self.policy.mode == "native"  # for a lost voice runtime/replies.py has a way
         commands = self._side.stop("failed", now) + self._overlap_over()
         if not isinstance(self.user, Quiet):
             self._owed = self._owed or (agent.origin == "turn" and not mute)  # unless what they say now is a new turn
@@ -412,7 +419,10 @@ class TurnMachine(TurnState):
             return commands + self._pay(now)
         if mute or agent.origin in ("apology", "native"):
             return commands
-        return commands + self._start("apology", now, say=self.policy.apology)
+        return commands + self._apologise(self.policy.apology, now)
+
+    def _apologise(self, say: str, now: float) -> list[Command]:
+        return self._start("apology", now, say=say) if say else []
 
     # --- time ---------------------------------------------------------------------------------------------------
 
@@ -440,7 +450,7 @@ class TurnMachine(TurnState):
             case Talking():
                 return self._overlong(user, now)
             case Pausing(text=None):
-                return self._recognition_failed(user.utterance, user.pause, now)
+                return self._recognition_failed(e.RecognitionFailed(user.utterance, user.pause), now)
             case Pausing():
                 return self._commit(user, now)
             case _:
@@ -485,11 +495,3 @@ class TurnMachine(TurnState):
                 return self._waited(agent, now)
             case _:
                 assert_never(agent)
-
-
-def _is_settled(evidence: overlap.Overlap, verdict: overlap.Verdict) -> bool:
-    """Whether the verdict stands; else the agent goes on, and the transcript may still hold a "why?" or "stop"."""
-    if evidence.final:
-        return True
-    click = verdict == "noise" and evidence.voiced_s <= overlap.CLICK_S
-    return evidence.stopped and (click or verdict in ("background", "echo"))

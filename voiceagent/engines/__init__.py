@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from voiceagent.errors import ConfigError
 
-Kind = Literal["vad", "turn", "asr", "llm", "tts", "duplex", "enhancer"]
+Kind = Literal["vad", "turn", "asr", "llm", "tts", "duplex", "enhancer", "speaker"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 REGISTRY: dict[Kind, dict[str, str]] = {
@@ -43,6 +43,10 @@ REGISTRY: dict[Kind, dict[str, str]] = {
     },
     "enhancer": {
         "apm": "voiceagent.engines.webrtc_apm:WebRtcApm",
+    },
+    "speaker": {
+        "ge2e": "voiceagent.engines.ge2e_speaker:Ge2eSpeaker",
+        "scripted": "voiceagent.engines.scripted_speaker:ScriptedSpeaker",
     },
 }
 

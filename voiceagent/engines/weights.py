@@ -119,6 +119,16 @@ SMART_TURN = Weights(
     what="end of turn: probability that a speaker has finished, from 8 s of sound",
 )
 
+GE2E = Weights(
+    name="ge2e-resemblyzer",
+    distribution="resemblyzer",
+    version="0.1.4",
+    path="resemblyzer/pretrained.pt",
+    sha256="39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e",
+    licence="Apache-2.0",
+    what="who is speaking: GE2E embeddings (optional, `[speaker]`)",
+)
+
 
 def all_weights() -> tuple[Weights, ...]:
     """Every file the embedded engines load, in the order speech passes through them."""

@@ -30,7 +30,7 @@ R = TypeVar("R")
 # Seconds after which urgent work (priority 0) that has not begun is late: a VAD window must be done before the next.
 LATE_S: dict[Stage, float] = {"vad": 0.032}
 # Of the limit given to `check`: a VAD or a turn detector is stuck long before a recogniser may be.
-LIMIT_SHARE: dict[Stage, float] = {"vad": 0.2, "turn": 0.3}
+LIMIT_SHARE: dict[Stage, float] = {"vad": 0.2, "turn": 0.3, "speaker": 0.3}
 RELOAD_SHARE = 4.0  # loading a model may take longer than using it
 CLOSE_S = 5.0  # a call under way is waited for at the end
 

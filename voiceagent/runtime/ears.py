@@ -15,8 +15,9 @@ from typing import Protocol
 from voiceagent.core import events as e
 from voiceagent.core.voicing import VoiceGate
 from voiceagent.errors import EngineError, Overloaded
-from voiceagent.ports import AsrStream, Vad
+from voiceagent.ports import Vad
 from voiceagent.runtime.overhearing import Overhearing
+from voiceagent.runtime.voices import Voices
 from voiceagent.runtime.watchdog import Watchdog
 
 RING_S = 1.5
@@ -34,6 +35,14 @@ class Floor(Protocol):
     def live(self) -> int | None: ...
 
 
+class Inbox(Protocol):
+    """Where an utterance is recognised: as ports.AsrStream."""
+
+    def push(self, pcm: bytes) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+
+
 class Ears:
     """One session's ears. `at` are seconds of session time; `feed` is where recognition wants its audio."""
 
@@ -41,13 +50,14 @@ class Ears:
         self,
         vad: Vad,
         post: Callable[[e.Event], None],
-        recogniser: Callable[[], AsrStream],
+        recogniser: Callable[[], Inbox],
         floor: Floor,
         overhearing: Overhearing,
         *,
         threshold: float,
         padding_s: float,
         recent_s: float = 0.0,
+        voices: Voices | None = None,
     ) -> None:
         self.rate = vad.rate
         self.block = vad.window
@@ -62,11 +72,13 @@ class Ears:
         self._recogniser = recogniser
         self._floor = floor
         self._overhearing = overhearing
+        self._voices = voices
         self._suspected = False
         self._falling = False
         self._ring: deque[bytes] = deque(maxlen=max(1, round(max(RING_S, recent_s) * self.rate / self.block)))
         self._unfed = 0  # newest blocks of the ring the recogniser has not got
         self._end = 0.0
+        self._quieter = 0.0  # than the user's usual level: the loudest window since the voice began
 
     async def hear(self, pcm: bytes, end: float) -> None:
         """One block, which ends at session time `end`. Raises EngineError when the VAD is broken."""
@@ -92,11 +104,18 @@ class Ears:
         self._overhear(pcm, end)
         if self.gate.voiced:
             if isinstance(change, e.SpeechStarted):
-                self._open(replace(change, quieter_db=self._overhearing.quieter_db(pcm)))
+                self._quieter = self._overhearing.quieter_db(pcm)
+                known = self._voices is not None and self._voices.known
+                self._open(replace(change, quieter_db=self._quieter, compared=known))
+                self._listen_who(self.recent(end - change.at))
+            elif not self.gate.falling:
+                self._listen_who(pcm)
+            if change is None and self._quieter:
+                self._quieter = min(self._quieter, self._overhearing.quieter_db(pcm))
             self._feed()
         elif isinstance(change, e.SpeechStopped):
             self._feed()
-            self._post(change)
+            self._stopped(change)
         self._foresee()
 
     async def _probability(self, pcm: bytes) -> float:
@@ -115,7 +134,7 @@ class Ears:
         """No audio comes any more: speech in it is over."""
         stopped = self.gate.stall(self._end)
         if stopped is not None:
-            self._post(stopped)
+            self._stopped(stopped)
 
     def restart(self) -> None:
         """Who speaks now begins anew: the peer took what was said so far, or wants it forgotten."""
@@ -152,6 +171,8 @@ class Ears:
         self._falling = falling
         if falling and not before:
             self._recogniser().pause()
+            if self._voices is not None:
+                self._voices.falling(self._floor.open_utterance)
         elif before and not falling and self.gate.voiced:
             self._recogniser().resume()
 
@@ -160,6 +181,17 @@ class Ears:
         self._post(started)
         wanted = round((self._end - started.at + self.padding_s) * self.rate / self.block)
         self._unfed = min(self._unfed, max(1, wanted))
+
+    def _stopped(self, stopped: e.SpeechStopped) -> None:
+        self._post(replace(stopped, quieter_db=self._quieter))
+        if self._voices is not None:
+            self._voices.stopped(self._floor.open_utterance)
+
+    def _listen_who(self, pcm: bytes) -> None:
+        """More voice, for whoever knows people by it."""
+        utterance = self._floor.open_utterance
+        if self._voices is not None and utterance is not None:
+            self._voices.hear(pcm, utterance, overlapping=self._floor.overlapping)
 
     def _feed(self) -> None:
         if self._unfed:

@@ -1,6 +1,7 @@
-"""A few words made in advance, in the agent's voice, for answers that are late. Shared by the sessions of a server.
+"""Words made in advance, in the agent's voice: before answers that are late, and in place of those that failed.
 
-Made once for each voice, when a session begins to use it; core/ladder.py decides whether one is said, and when.
+Shared by the sessions of a server. Made once for each voice, as the server starts or when a session begins to use it;
+core/ladder.py decides whether one is said, and when. An apology is needed most when there is no voice to say it with.
 """
 
 from __future__ import annotations
@@ -13,40 +14,42 @@ from voiceagent.ports import Speech, Tts, Voice
 
 VOICES = 16  # kept at a time: the ones used last
 LONGEST_S = 5.0  # of one filler; a voice that makes more of it has gone wrong
+CHARACTER_S = 0.15  # ... or more than this a character: nobody speaks so slowly
 
 
 class Fillers:
-    """`texts` in every voice there is a use for. Used from the event loop."""
+    """`texts`, which an answer follows, and `whole` ones, in every voice there is a use for. For one event loop."""
 
-    def __init__(self, tts: Tts, texts: tuple[str, ...]) -> None:
+    def __init__(self, tts: Tts, texts: tuple[str, ...], whole: tuple[str, ...] = ()) -> None:
         self._tts = tts
-        self._texts = texts
+        self._texts = {text: text for text in whole if text} | {text: text.strip() + " " for text in texts}
         self._made: OrderedDict[Voice, dict[str, tuple[Speech, ...]]] = OrderedDict()
 
     async def make(self, voice: Voice) -> None:
-        """Say them all once, unless that was done. Raises EngineError."""
-        if voice in self._made:
-            self._made.move_to_end(voice)
-            return
-        made = self._made[voice] = {}
+        """Say them all once, unless that was done. Raises EngineError; what was made by then is kept."""
+        made = self._made.setdefault(voice, {})
+        self._made.move_to_end(voice)
         while len(self._made) > VOICES:
             self._made.popitem(last=False)
-        try:
-            for text in self._texts:
-                made[text] = await self._say(text, voice)
-        except BaseException:
-            if self._made.get(voice) is made:
-                del self._made[voice]  # the next session tries again
-            raise
+        for text, words in self._texts.items():
+            if text in made:
+                continue
+            made[text] = ()  # nobody else needs to begin
+            try:
+                made[text] = await self._say(words, voice)
+            except BaseException:
+                del made[text]  # the next session tries again
+                raise
 
     def of(self, text: str, voice: Voice) -> tuple[Speech, ...]:
-        """One of the texts as it is spoken, followed by a space; () while it is not made."""
+        """One of the texts as it is spoken, with a space after it where an answer follows; () while it is not made."""
         return self._made.get(voice, {}).get(text, ())
 
-    async def _say(self, text: str, voice: Voice) -> tuple[Speech, ...]:
+    async def _say(self, words: str, voice: Voice) -> tuple[Speech, ...]:
         async def chunks() -> AsyncIterator[str]:
-            yield text.strip() + " "
+            yield words
 
         said = tuple([speech async for speech in self._tts.speak(chunks(), voice)])
         seconds = sum(len(speech.pcm) / BYTES_PER_SAMPLE / speech.rate for speech in said)
-        return said if 0 < seconds <= LONGEST_S else ()
+        longest = max(LONGEST_S, CHARACTER_S * len(words)) / min(1.0, voice.speed)
+        return said if 0 < seconds <= longest else ()

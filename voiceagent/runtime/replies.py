@@ -14,15 +14,17 @@ from voiceagent.core import peer as p
 from voiceagent.core.budget import TurnAccount
 from voiceagent.core.frames import BYTES_PER_SAMPLE, ReplyAudio
 from voiceagent.core.items import AudioPart, Item, Message, Status
+from voiceagent.core.ladder import is_written
 from voiceagent.core.peer import ReplySpec, ReplyStatus
 from voiceagent.errors import EngineError, Overloaded, RequestError
-from voiceagent.ports import Llm, LlmRequest, Transport, Voice
+from voiceagent.ports import Llm, LlmRequest, Speech, Transport, Voice
 from voiceagent.runtime.channel import ChannelClosed
 from voiceagent.runtime.fillers import Fillers
 from voiceagent.runtime.graph import Work
 from voiceagent.runtime.hedging import Race
 from voiceagent.runtime.playout import Playout
 from voiceagent.runtime.replying import Call, End, Out, Reply, Replying, Text
+from voiceagent.runtime.second_voice import TwoVoices
 from voiceagent.runtime.telling import Telling
 from voiceagent.runtime.trace import ReplyRecord
 
@@ -54,6 +56,7 @@ class Replies:
         self._replies: dict[int, Reply] = {}
         self._beside: dict[str, Reply] = {}  # replies out of band, by id
         self._wanted = ReplySpec()
+        self._voiceless = False  # the reply before failed for want of a voice
         self._to_warm: tuple[Item, ...] | None = None
         self._warming = False
         self.playout = Playout(transport, self._telling, self._live, self._played, self._first_sent, session.load.frame)
@@ -70,13 +73,14 @@ class Replies:
         reply = self._new(command.reply, command.origin, spec)
         self._replies[command.reply] = reply
         reply.turn.mark("started", self._session.now())
+        made = self._made(reply, command.say)
         for number in list(self._replies)[:-KEPT]:
             self.playout.forget(self._replies.pop(number))
         if not command.held:
             self._telling.created(reply)
             self._plan_filler(reply)
         if command.origin != "native":
-            self._generate(reply, self._request(reply, command.heard), command.say)
+            self._generate(reply, self._request(reply, command.heard), command.say, made)
         return reply
 
     def release(self, number: int) -> None:
@@ -89,6 +93,8 @@ class Replies:
         reply = self._replies[number]
         reply.cancel()
         reply.reason = reason
+        if reason == "failed" and reply.failure is None:  # by time alone
+            self._voiceless = reply.unsaid > 0
         if reply.origin == "turn" and not reply.answered:
             self._session.timing.given_up(reply.turn, reason, self._session.now())
 
@@ -240,7 +246,7 @@ class Replies:
         turn = self._session.account if answers else TurnAccount()  # nothing else has a turn's deadline
         return Reply(number, new_id("resp"), new_id("item"), origin, output, spec, turn)
 
-    def _generate(self, reply: Reply, request: LlmRequest, say: str | None) -> None:
+    def _generate(self, reply: Reply, request: LlmRequest, say: str | None, made: tuple[Speech, ...] = ()) -> None:
         session, turn = self._session, reply.turn
         making = Replying(
             session.engines,
@@ -252,6 +258,8 @@ class Replies:
             mark=lambda name: turn.mark(name, session.now()),
             first_chars=lambda: session.timing.first_chars(turn, session.now()),
             race=self._race(),
+            voices=self._two_voices(),
+            made=made,
         )
         self._spawn(f"reply-{reply.reply_id}", self._counted(making))
 
@@ -274,6 +282,25 @@ class Replies:
             lambda by_first: ladder.answered(by_first=by_first),
         )
 
+    def _two_voices(self) -> TwoVoices | None:
+        engines, session = self._session.engines, self._session
+        if engines.tts is None or engines.tts_fallback is None:
+            return None
+        timing = session.timing
+        after_s = timing.ladder.fallback_after_s
+        return TwoVoices(engines.tts, engines.tts_fallback, timing.ladder.voice, after_s, timing.took, session.now)
+
+    def _made(self, reply: Reply, say: str | None) -> tuple[Speech, ...]:
+        """The sound of what is to be said, where it was made in advance. Where it cannot be had, `reply` is written."""
+        voiceless, self._voiceless = self._voiceless, False
+        if say is None or reply.output == "text":
+            return ()
+        made = self._fillers.of(say, self._voice(reply.spec)) if self._fillers is not None else ()
+        if reply.origin == "apology" and is_written(made=bool(made), voiceless=voiceless):
+            reply.output = "text"
+            self._session.timing.took("written_apology")
+        return made
+
     async def _counted(self, making: Replying) -> None:
         with self._session.load.reply():
             await making.run()
@@ -284,6 +311,7 @@ class Replies:
             self._session.trace.fault("response out of band", error)
             reply.cancel()
         else:
+            self._voiceless = isinstance(error, EngineError) and error.stage == "tts"
             self._session.reply_failed(reply, error)
 
     def _request(self, reply: Reply, heard: str | None) -> LlmRequest:

@@ -7,21 +7,23 @@ closed when the reply is cancelled.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
+from voiceagent.audio.resample import Resampler
 from voiceagent.core.budget import Mark, TurnAccount
 from voiceagent.core.events import Origin
-from voiceagent.core.frames import BYTES_PER_SAMPLE, ReplyAudio
+from voiceagent.core.frames import ReplyAudio, WordTime
 from voiceagent.core.ladder import FIRST_CHARS
 from voiceagent.core.ledger import ReplyAccount
 from voiceagent.core.peer import Output, ReplySpec, ReplyStatus, Usage
 from voiceagent.core.segmenter import Segmenter
 from voiceagent.errors import EngineError, Overloaded
-from voiceagent.ports import Engines, Llm, LlmEnd, LlmRequest, TextDelta, ToolCallDelta, Tts, Voice
+from voiceagent.ports import Engines, Llm, LlmEnd, LlmRequest, Speech, TextDelta, ToolCallDelta, Tts, Voice
 from voiceagent.runtime.channel import Channel, ChannelClosed
 from voiceagent.runtime.hedging import Race
+from voiceagent.runtime.second_voice import TwoVoices
 
 AHEAD_S = 20.0  # how much speech may be made before it is played; beyond it the LLM and the TTS wait
 TEXT_CHUNKS = 8
@@ -83,6 +85,7 @@ class Reply:
     written: str = ""  # text told so far (captions of speech, or a written reply)
     tokens: int = 0  # deltas of the language model, which are tokens or nearly so
     made_s: float = 0.0  # speech made, played or not
+    unsaid: int = 0  # chunks of text the voice was given and has not begun to say
     answered: bool = False  # something of it that is no filler has left
     patience_s: float = 0.0  # how much longer than usual more of it is waited for: a filler was said
     ended: bool = False  # the peer was told of its end
@@ -101,7 +104,8 @@ class Reply:
 class Replying:
     """Makes one reply. `failed(error)` is called once when a stage fails; `mark` notes times for the budget.
 
-    `first_chars` is asked at the first word how long the first chunk may be; a `race` takes the place of the LLM.
+    `first_chars` is asked at the first word how long the first chunk may be; a `race` takes the place of the LLM,
+    `voices` that of the TTS. What was `made` in advance is all there is to say.
     """
 
     def __init__(
@@ -116,6 +120,8 @@ class Replying:
         mark: Callable[[Mark], None],
         first_chars: Callable[[], int] = lambda: FIRST_CHARS,
         race: Race | None = None,
+        voices: TwoVoices | None = None,
+        made: Sequence[Speech] = (),
     ) -> None:
         self._reply = reply
         self._engines = engines
@@ -126,6 +132,9 @@ class Replying:
         self._mark = mark
         self._first_chars = first_chars
         self._race = race
+        self._voices = voices
+        self._made = made
+        self._resampler: Resampler | None = None  # to the rate of what was said before
         self._end = End()
         self._calls: list[Call] = []
         self._spoke = False
@@ -140,6 +149,9 @@ class Replying:
                 async for text in self._words():
                     self._spoke = True
                     await self._reply.out.put(Text(text))
+            elif self._made:
+                for piece in self._made:
+                    await self._say_piece(piece)
             else:
                 await self._speak()
             if not self._spoke and not self._calls and self._reply.output == "audio":
@@ -157,19 +169,32 @@ class Replying:
         chunks: Channel[str] = Channel(TEXT_CHUNKS)
         writing = asyncio.create_task(self._write(chunks), name=f"reply-{self._reply.number}-llm")
         try:
-            async with aclosing(self._tts().speak(_drain(chunks), self._voice)) as pieces:
+            voice = self._voices or self._tts()
+            async with aclosing(voice.speak(_Drained(chunks), self._voice)) as pieces:
                 async for piece in pieces:
                     self._mark("first_audio")
-                    self._reply.made_s += len(piece.pcm) / BYTES_PER_SAMPLE / piece.rate
-                    self._spoke = self._spoke or bool(piece.pcm)
-                    audio = ReplyAudio(self._reply.number, piece.pcm, piece.rate, piece.text, piece.words)
-                    self._reply.account.add(audio)
-                    await self._reply.out.put(audio)
+                    self._reply.unsaid -= bool(piece.text)
+                    await self._say_piece(piece)
+            if self._resampler is not None:
+                await self._say_piece(Speech(self._resampler.flush(), self._reply.account.rate))
             await writing
             self._reply.account.complete = True
         finally:
             writing.cancel()
             await asyncio.gather(writing, return_exceptions=True)
+
+    async def _say_piece(self, piece: Speech) -> None:
+        rate = self._reply.account.rate or piece.rate
+        pcm, words = piece.pcm, piece.words
+        if piece.rate != rate:  # a second voice, after a filler of the first
+            self._resampler = self._resampler or Resampler(piece.rate, rate)
+            pcm = self._resampler.push(pcm)
+            words = tuple(WordTime(word.start, word.end, word.until * rate // piece.rate) for word in words)
+        audio = ReplyAudio(self._reply.number, pcm, rate, piece.text, words)
+        self._reply.made_s += audio.samples / rate
+        self._spoke = self._spoke or bool(pcm)
+        self._reply.account.add(audio)
+        await self._reply.out.put(audio)
 
     async def _write(self, chunks: Channel[str]) -> None:
         segmenter: Segmenter | None = None
@@ -178,13 +203,16 @@ class Replying:
                 if segmenter is None:
                     segmenter = Segmenter(first_chars=self._first_chars(), language=self._voice.language or "en")
                 for chunk in segmenter.push(text):
-                    self._mark("first_chunk")
-                    await chunks.put(chunk)
+                    await self._hand_over(chunk, chunks)
             for chunk in segmenter.flush() if segmenter is not None else ():
-                self._mark("first_chunk")
-                await chunks.put(chunk)
+                await self._hand_over(chunk, chunks)
         finally:
             chunks.close()
+
+    async def _hand_over(self, chunk: str, chunks: Channel[str]) -> None:
+        self._mark("first_chunk")
+        self._reply.unsaid += 1
+        await chunks.put(chunk)
 
     async def _words(self) -> AsyncIterator[str]:
         """Text as it is made; tool calls and the end are kept aside."""
@@ -222,9 +250,17 @@ class Replying:
         return self._engines.tts
 
 
-async def _drain(chunks: Channel[str]) -> AsyncIterator[str]:
-    try:
-        while True:
-            yield await chunks.get()
-    except ChannelClosed:
-        return
+class _Drained:
+    """What comes through a channel, until it is closed. Unlike a generator, it survives that a wait is cancelled."""
+
+    def __init__(self, chunks: Channel[str]) -> None:
+        self._chunks = chunks
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self
+
+    async def __anext__(self) -> str:
+        try:
+            return await self._chunks.get()
+        except ChannelClosed:
+            raise StopAsyncIteration from None

@@ -26,6 +26,7 @@ from voiceagent.core.peer import SessionOptions
 from voiceagent.core.policy import TurnPolicy
 from voiceagent.core.streamclock import StreamClock
 from voiceagent.core.turns import TurnMachine
+from voiceagent.core.voiceprint import Enrolment
 from voiceagent.errors import EngineError, TransportError
 from voiceagent.ports import AsrHints, Engines, Transport
 from voiceagent.runtime.asking import Asking
@@ -44,6 +45,7 @@ from voiceagent.runtime.replying import Reply
 from voiceagent.runtime.scoring import Scoring
 from voiceagent.runtime.timekeeping import Timekeeping
 from voiceagent.runtime.trace import Trace
+from voiceagent.runtime.voices import Print, Voices, prints
 
 ROUNDING_S = 1e-6  # the sum of two floats may fall short of a deadline
 CLOSE_NORMAL, CLOSE_BROKEN = 1000, 1011  # RFC 6455, 7.4.1
@@ -67,6 +69,7 @@ class Session:
         load: Load | None = None,
         contract: Contract | None = None,
         fillers: Fillers | None = None,
+        voiceprint: Print | None = None,
         new_id: Callable[[str], str] = random_id,
     ) -> None:
         self.id = new_id("sess")
@@ -93,6 +96,7 @@ class Session:
         self._recognising: Recognising | None = None
         self._scoring: Scoring | None = None
         self._listening: Listening | None = None
+        self._voices = self._know_voices(voiceprint)
         self._ears: Ears | DuplexEars
         self._enhancing: Enhancing | None = None
         if engines.duplex is not None:
@@ -108,17 +112,26 @@ class Session:
         ears = Ears(
             vad,
             self.post,
-            lambda: recognising.stream,
+            lambda: recognising.line,
             self.machine,
             Overhearing(self.replies.playout.far, self._wall),
             threshold=self.options.vad_threshold,
             padding_s=self.options.prefix_padding_s,
             recent_s=turn.wants_s if turn else 0.0,
+            voices=self._voices,
         )
         with ExitStack() as undo:  # where the recogniser has no room, the VAD gets its slot back
             undo.callback(ears.close)
             recognising = Recognising(
-                asr, self._hints(), self._graph.spawn, self.post, self.trace.fault, self._own_words
+                (asr, self.engines.asr_fallback),
+                self._hints(),
+                self._graph.spawn,
+                self.post,
+                self.trace.fault,
+                self._own_words,
+                limit_s=lambda: self.machine.policy.final_timeout_s,
+                ladder=self.timing.ladder,
+                took=self.timing.took,
             )
             undo.pop_all()
         self._recognising = recognising
@@ -130,6 +143,20 @@ class Session:
         if self.engines.enhancer is not None:
             self._enhancing = Enhancing(self.engines.enhancer, ears, self.replies.playout.far, self._wall)
         return ears
+
+    def _know_voices(self, voiceprint: Print | None) -> Voices | None:
+        speaker = self.engines.speaker
+        if speaker is None:
+            return None
+        made = (voiceprint or prints(speaker, Enrolment()))()
+        return Voices(
+            speaker,
+            made,
+            self._graph.spawn,
+            self.post,
+            self.trace.fault,
+            always=lambda: not self.machine.policy.answer_others,
+        )
 
     def _wall(self, at: float) -> float:
         """The loop's time of a session time."""
@@ -162,6 +189,8 @@ class Session:
             self._ears.close()
             if self._enhancing is not None:
                 self._enhancing.close()
+            if self._voices is not None:
+                self._voices.close()
             if self._recognising is not None:
                 self._recognising.close()
             self.trace.closed()
@@ -387,6 +416,8 @@ class Session:
         item_id, _ = self._items.pop(command.utterance)
         if self._recognising is not None:
             self._recognising.drop()
+        if self._voices is not None:
+            self._voices.dropped(command.utterance)
         if command.announced:
             self.tell(p.UserSpeechStopped(item_id, self.clock.stream_s(now)))
             self.tell(p.InputWasCleared())
@@ -394,6 +425,8 @@ class Session:
     def _commit(self, command: e.CommitTurn, now: float) -> None:
         item_id, began = self._items[command.utterance]
         self.mark("committed")
+        if self._voices is not None:
+            self._voices.committed(command.utterance)
         self.uncommitted_s = 0.0
         self.user_said(item_id, None, now - began)
         if command.text is not None:

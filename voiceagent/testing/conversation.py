@@ -7,6 +7,7 @@ TTS, ledger and playout. `expect` has a line for every step in which something w
     transcripts = ["What time is it?"]     what the user says, by number
     replies = ["It is noon."]              what the LLM answers, in order
     policy = { greeting = "Hello." }       any field of core.policy.TurnPolicy
+    made = true                            apologies were made in advance, in a voice that has not failed by then
     [[user]]                               the user's side, in order of time
     at = 1.0                               seconds
     say = 0                                a transcript; or noise = true, ask = "cancel", clear = true, leave = true
@@ -33,7 +34,8 @@ from voiceagent.core.items import Message, ToolCall, ToolOutput
 from voiceagent.core.peer import SessionOptions, Tool
 from voiceagent.core.policy import TurnPolicy
 from voiceagent.engines import scripted as s
-from voiceagent.ports import Engines
+from voiceagent.ports import Engines, Voice
+from voiceagent.runtime.fillers import Fillers
 from voiceagent.runtime.session import Session
 from voiceagent.runtime.trace import Trace
 from voiceagent.testing.loop import run_virtual
@@ -107,7 +109,9 @@ async def _play(script: dict[str, Any]) -> Outcome:
     def new_id(prefix: str) -> str:
         return f"{prefix}_{next(counters.setdefault(prefix, itertools.count(1)))}"
 
-    session = Session(transport, _options(script), _engines(script), trace=trace, new_id=new_id)
+    options = _options(script)
+    fillers = await _made(options.policy) if script.get("made") else None
+    session = Session(transport, options, _engines(script), trace=trace, fillers=fillers, new_id=new_id)
     async with asyncio.timeout(script.get("until", 30.0) + 1000.0):
         async with asyncio.TaskGroup() as group:
             group.create_task(session.run())
@@ -130,6 +134,12 @@ def _options(script: dict[str, Any]) -> SessionOptions:
     policy = replace(TurnPolicy(), **script.get("policy", {}))
     tools = tuple(Tool(name) for name in script.get("tools", ()))
     return SessionOptions(policy=policy, tools=tools, **script.get("options", {}))
+
+
+async def _made(policy: TurnPolicy) -> Fillers:
+    fillers = Fillers(s.ScriptedTts(s.ScriptedTtsOptions(first_audio_s=0.0)), (), (policy.apology, policy.not_heard))
+    await fillers.make(Voice())
+    return fillers
 
 
 def _engines(script: dict[str, Any]) -> Engines:

@@ -89,6 +89,10 @@ class WebRtcTransport:
         """A candidate that came after the offer (trickle ICE)."""
         await self.peer.add_candidate(candidate)
 
+    def permit(self, address: str) -> None:
+        """The IP address that the offer came from: where the peer's media probably comes from, too."""
+        self.peer.permit(address)
+
     # --- ports.Transport ----------------------------------------------------------------------------------------
 
     async def receive(self) -> Request:

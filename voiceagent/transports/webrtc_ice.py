@@ -9,22 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import random
-import re
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from voiceagent.errors import ConfigError, Overloaded, TransportError
+from voiceagent.transports.webrtc_turn import IceServer, expiring
 from voiceagent.wire.sdp import Candidate
 
 LOOPBACK = "127.0.0.1"
 MAX_REMOTE = 32  # candidates that are checked, told or found; browsers have up to ten
+_log = logging.getLogger("voiceagent.webrtc")
 _TRIES = 256  # ports tried before the range counts as used up
+_SERVER_S = 2  # for a STUN or TURN server to answer; two requests may be lost
+_DISCARD = 9
 _BUFFER = 256 * 1024  # bytes of a socket's receive buffer: 2 s of audio and a burst of data
-_SERVER = re.compile(r"(stun|turn|turns):(\[[0-9a-fA-F:.]+\]|[^:?\[\]]+)(?::(\d{1,5}))?(?:\?transport=(udp|tcp))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,8 @@ class IceOptions:
 
     `addresses`: local addresses to listen on; none means every one there is, and loopback. `public_address`: announced
     besides, for hosts behind a 1:1 NAT (a container, a cloud's virtual machine). `ports`: first and last; (0, 0) is
-    any. Raises ConfigError.
+    any. `servers_for`: who uses `servers`. `turn_secret`, shared with the TURN server, in place of a password: each
+    call and each client gets a password of its own that is good for `password_s`. Raises ConfigError.
     """
 
     addresses: tuple[str, ...] = ()
@@ -42,6 +47,9 @@ class IceOptions:
     servers: tuple[str, ...] = ()
     turn_username: str = ""
     turn_credential: str = ""
+    turn_secret: str = ""
+    servers_for: Literal["both", "server", "clients"] = "both"
+    password_s: float = 7200.0
 
     def __post_init__(self) -> None:
         for address in (*self.addresses, *filter(None, [self.public_address])):
@@ -52,27 +60,41 @@ class IceOptions:
         first, last = self.ports
         if not (0 <= first <= last <= 65535 and (first == 0) == (last == 0)):
             raise ConfigError(f"{first} to {last} is not a range of ports")
-        self.arguments()
+        if self.turn_secret and self.turn_credential:
+            raise ConfigError("a TURN server has a password or a shared secret, not both")
+        for url in self.servers:
+            IceServer.of(url)
 
     def __repr__(self) -> str:
         return f"IceOptions({self.addresses}, {self.public_address!r}, {self.ports}, {self.servers})"
 
-    def arguments(self) -> dict[str, Any]:
-        """The servers as aioice wants them. Raises ConfigError."""
+    def arguments(self, now: float) -> dict[str, Any]:
+        """The servers as aioice wants them at `now`, Unix seconds: the first of each kind."""
         found: dict[str, Any] = {}
-        for url in self.servers:
-            match = _SERVER.fullmatch(url)
-            if match is None:
-                raise ConfigError(f'"{url}" is not an ICE server; allowed: stun:HOST, turn:HOST or turns:HOST')
-            kind, host, port, transport = match.groups()
-            place = host.strip("[]"), int(port or (5349 if kind == "turns" else 3478))
-            if kind == "stun":
-                found.setdefault("stun_server", place)
-            elif "turn_server" not in found:
-                found |= {"turn_server": place, "turn_ssl": kind == "turns"}
-                found |= {"turn_transport": "tcp" if kind == "turns" else transport or "udp"}
-                found |= {"turn_username": self.turn_username, "turn_password": self.turn_credential}
+        if self.servers_for == "clients":
+            return found
+        name, password = self.turn_username, self.turn_credential
+        if self.turn_secret:
+            name, password = expiring(self.turn_secret, self.turn_username, int(now + self.password_s))
+        for server in map(IceServer.of, self.servers):
+            if ("turn_server" if server.relays else "stun_server") not in found:
+                found |= server.arguments(name, password)
         return found
+
+    def for_clients(self, now: float) -> dict[str, Any]:
+        """What a browser passes to RTCPeerConnection, and until when it is good (Unix seconds; None: for ever).
+
+        A TURN server is told only where its password expires: what is given to browsers is given to everybody.
+        """
+        known = [IceServer.of(url) for url in self.servers if self.servers_for != "server"]
+        told: list[dict[str, Any]] = [{"urls": [server.url]} for server in known if not server.relays]
+        relays = [server.url for server in known if server.relays]
+        if not (relays and self.turn_secret):
+            return {"iceServers": told, "expires_at": None}
+        expires_at = int(now + self.password_s)
+        name, password = expiring(self.turn_secret, self.turn_username, expires_at)
+        told.append({"urls": relays, "username": name, "credential": password})
+        return {"iceServers": told, "expires_at": expires_at}
 
 
 class Ice:
@@ -162,11 +184,25 @@ class Ice:
                 )
             )
 
+    def permit(self, address: str) -> None:
+        """Let this IP address reach us through the relay, if we have one: its owner sends the first check.
+
+        Relays drop what comes from an address they were not told of (RFC 8656, 9), and many clients name no candidate.
+        Binding a channel tells them; it carries one empty datagram to the discard port (RFC 863).
+        """
+        for protocol in self._connection._protocols:
+            if protocol.local_candidate.type == "relay":
+                protocol.transport.sendto(b"", (address, _DISCARD))
+
     def send(self, datagram: bytes) -> None:
         """At once, or not at all: what cannot be sent is lost, as on any network."""
         pair = self._connection._nominated.get(1)
-        if pair is not None and not pair.protocol.transport.is_closing():
-            pair.protocol.transport.sendto(datagram, pair.remote_addr)
+        if pair is None:
+            return
+        transport = pair.protocol.transport
+        # aioice's transport through a relay does not tell whether it is closing; it then ignores what it is given.
+        if pair.local_candidate.type == "relay" or not transport.is_closing():
+            transport.sendto(datagram, pair.remote_addr)
 
     async def _send(self, datagram: bytes) -> None:
         if not self._connection._nominated:
@@ -241,7 +277,7 @@ def _link() -> Any:
         """One component; always waits for more candidates, since a peer may be found by its own checks only."""
 
         def __init__(self, options: IceOptions, media: Callable[[bytes], None]) -> None:
-            super().__init__(ice_controlling=False, **options.arguments())
+            super().__init__(ice_controlling=False, **options.arguments(time.time()))
             self._options = options
             self._media = media
             self._loop = asyncio.get_running_loop()
@@ -264,10 +300,15 @@ def _link() -> Any:
         async def gather_candidates(self) -> None:
             self._local_candidates_start = True
             self._local_candidates += await self._hosts()
-            self._local_candidates += await self._reflexive()
-            # The parent's method without addresses: only what a TURN server gives.
-            self._local_candidates += await super().get_component_candidates(1, [])
+            # The parent's method without addresses: only what a TURN server gives. Clients wait meanwhile.
+            relayed = super().get_component_candidates(1, [], timeout=_SERVER_S)
+            found = await asyncio.gather(self._reflexive(), relayed)
+            self._local_candidates += found[0] + found[1]
             self._local_candidates_end = True
+            if self.stun_server is not None and self._asking() and not found[0]:
+                _log.warning("the STUN server %s:%d did not answer", *self.stun_server)
+            if self.turn_server is not None and not found[1]:
+                _log.warning("the TURN server %s:%d did not answer, or refused", *self.turn_server)
 
         async def _hosts(self) -> list[Foreign]:
             found: list[Foreign] = []
@@ -294,17 +335,21 @@ def _link() -> Any:
                 self._protocols.append(protocol)
             return found
 
+        def _asking(self) -> list[ice.StunProtocol]:
+            """Sockets that may have another address outside."""
+            hosts = (one for one in self._protocols if one.local_candidate.type == "host")
+            return [one for one in hosts if "." in one.local_candidate.host and one.local_candidate.host != LOOPBACK]
+
         async def _reflexive(self) -> list[Foreign]:
             if self.stun_server is None:
                 return []
             asked = [
                 asyncio.create_task(ice.server_reflexive_candidate(protocol, self.stun_server))
-                for protocol in self._protocols
-                if "." in protocol.local_candidate.host and protocol.local_candidate.host != LOOPBACK
+                for protocol in self._asking()
             ]
             if not asked:
                 return []
-            done, pending = await asyncio.wait(asked, timeout=5)
+            done, pending = await asyncio.wait(asked, timeout=_SERVER_S)
             for task in pending:
                 task.cancel()
             return [task.result()[0] for task in done if task.exception() is None]

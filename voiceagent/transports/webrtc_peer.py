@@ -110,6 +110,11 @@ class Peer:
         if not self._closing:
             await self._ice.add(candidate)
 
+    def permit(self, address: str) -> None:
+        """The peer may come from this IP address; matters where we are reached through a relay only."""
+        if not self._closing:
+            self._ice.permit(address)
+
     async def _connect(self) -> None:
         from aiortc import RTCSctpTransport
         from aiortc.rtcdtlstransport import RTCDtlsFingerprint, RTCDtlsParameters
