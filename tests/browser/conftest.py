@@ -22,11 +22,13 @@ import numpy as np
 import pytest
 import soxr
 
-from tests import speech
+from tests import coturn, speech
+from tests.browser import loudspeaker
 from tests.clients.server import serving
 
 NODE = Path(__file__).with_name("node")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome") or "chromium"
+FIREFOX = os.environ.get("FIREFOX") or shutil.which("firefox-esr") or shutil.which("firefox")
 RATE = 48_000  # what Chromium's fake microphone wants
 LIMIT_S = 90.0
 AT_ONCE = 2  # scenes; they wait more than they compute
@@ -59,14 +61,20 @@ QUESTION = "What is the capital of France?"
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A scenario, the server it needs, and what its microphone hears: words, and silences in seconds."""
+    """A scenario, its server, and what its microphone hears: words, silences in seconds, or the browser's own tone."""
 
-    server: Literal["hearing", "deaf", "locked", "narrow", "restarted"]
+    server: Literal["hearing", "deaf", "locked", "narrow", "restarted", "relayed", "sounding"]
     microphone: tuple[str | float, ...] = (60.0,)
     order: Mapping[str, Any] = field(default_factory=dict)
     scenario: str = ""  # where it is not the scene's own name
 
 
+NO_FIREFOX = "" if FIREFOX else "there is no Firefox (apt install firefox-esr, or set FIREFOX)"
+LACKING = {  # what a scene needs beside Chromium, where it is not here
+    "relay": coturn.missing(),
+    "firefox": NO_FIREFOX or loudspeaker.missing(),
+    "mute_firefox": NO_FIREFOX,
+}
 PHONE = {"width": 390, "height": 844, "isMobile": True, "hasTouch": True}
 SCENES = {
     "talk": Scene(
@@ -91,6 +99,10 @@ SCENES = {
     "denied": Scene("deaf", order={"microphone": "denied"}),
     "phone": Scene("deaf", order={"size": PHONE}),
     "key": Scene("locked", order={"key": KEY}),
+    "relay": Scene("relayed"),
+    "chromium": Scene("deaf", (), scenario="both"),
+    "firefox": Scene("sounding", (), order={"firefox": FIREFOX}, scenario="both"),
+    "mute_firefox": Scene("deaf", (), order={"firefox": FIREFOX}, scenario="soundless"),
     "busy_webrtc": Scene("narrow", order={"transport": "webrtc"}, scenario="busy"),
     "busy_websocket": Scene("narrow", order={"transport": "websocket"}, scenario="busy"),
 }
@@ -108,10 +120,13 @@ def missing() -> str:
     return ""
 
 
-def perform(scenario: str, where: str, *, ask: Ask | None = None, **order: Any) -> Facts:
-    """Play a scenario with the server at `where`; `ask` answers what it asks of the test."""
+def perform(
+    scenario: str, where: str, *, ask: Ask | None = None, environ: Mapping[str, str] | None = None, **order: Any
+) -> Facts:
+    """Play a scenario with the server at `where`; `ask` answers what it asks of the test; `environ` is added."""
     with subprocess.Popen(
         ["node", str(NODE / "scenarios.mjs"), scenario, json.dumps({"base": f"http://{where}/", **order})],
+        env={**os.environ, **(environ or {})},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -141,6 +156,7 @@ def stage(
     if reason := missing():
         pytest.skip(reason)
     named = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    named -= {scene for scene, reason in LACKING.items() if reason}
     wanted = {name: scene for name, scene in SCENES.items() if name in named}
     configs = {"hearing": WORDS + OPEN, "deaf": DEAF}
     with ExitStack() as servers:
@@ -158,7 +174,8 @@ def stage(
 
 def _play(name: str, scene: Scene, shared: Mapping[str, str], folder: Path) -> Facts:
     order = dict(scene.order)
-    order["wav"] = microphone(folder / "microphone.wav", *scene.microphone)
+    if scene.microphone:
+        order["wav"] = microphone(folder / "microphone.wav", *scene.microphone)
     scenario = scene.scenario or name
     match scene.server:
         case "locked":
@@ -167,6 +184,14 @@ def _play(name: str, scene: Scene, shared: Mapping[str, str], folder: Path) -> F
         case "narrow":
             with serving(f"{DEAF}max_sessions = 1\n", folder) as where:
                 return perform(scenario, where, **order)
+        case "sounding":
+            with loudspeaker.sounding(folder) as environ, serving(DEAF, folder) as where:
+                return perform(scenario, where, environ=environ, **order)
+        case "relayed":
+            with coturn.relaying(folder) as relay:
+                config = f'{DEAF}[webrtc]\nice_servers = ["{relay.url}"]\n'
+                with serving(config, folder, environ={"VOICEAGENT_TURN_SECRET": coturn.SECRET}) as where:
+                    return perform(scenario, where, **order)
         case "restarted":
             return _restarted(scenario, folder, order)
         case _:

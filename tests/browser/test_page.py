@@ -6,11 +6,17 @@ import re
 
 import pytest
 
-from tests.browser.conftest import ANSWER, STORY, Facts
+from tests import coturn
+from tests.browser.conftest import ANSWER, LACKING, STORY, Facts
 
 pytestmark = [pytest.mark.client, pytest.mark.timeout(300)]  # the first test waits for servers, and for its scene
 
 FIRST_LOAD = 150_000  # bytes
+
+
+def needing(scene: str) -> pytest.MarkDecorator:
+    """Skips where what the scene needs is not here."""
+    return pytest.mark.skipif(bool(LACKING[scene]), reason=LACKING[scene] or "-")
 
 
 def said(facts: Facts, role: str) -> list[str]:
@@ -95,6 +101,45 @@ def test_a_broken_connection_is_taken_up_again(cut: Facts) -> None:
     assert last["id"] == first["id"] and last["voiceagent"]["resumed"]
     assert cut["created"] == 1, "only what was typed: the server remembers the rest"
     assert said(cut, "agent")[-1].endswith("there are 3 messages") and cut["trouble"] == ""
+
+
+@needing("relay")
+def test_a_call_goes_through_a_relay(relay: Facts) -> None:
+    """Chromium by its relay to the server; and by its relay to the server's, as if neither could be reached."""
+    for facts in (relay["ours"], relay["both"]):
+        assert facts["link"] == "webrtc" and facts["received"]["energy"] > 0.001
+        assert said(facts, "agent")[-1].startswith("You said My name is Ada")
+        assert facts["path"]["local"] == "relay" and clean({**facts, "where": relay["where"]})
+        [server] = facts["path"]["servers"]
+        assert server["username"].endswith(":voiceagent") and coturn.SECRET not in str(server)
+    assert relay["both"]["path"]["port"] in relay["both"]["path"]["offered"]
+
+
+@pytest.mark.parametrize("link", ["webrtc", "websocket"])
+class TestSoundGoesBothWays:
+    """Over WebRTC, and over the WebSocket that takes over where UDP is blocked; levels, captions and all."""
+
+    def test_in_chromium(self, chromium: Facts, link: str) -> None:
+        self.judge(chromium, link)
+
+    @needing("firefox")
+    def test_in_firefox(self, firefox: Facts, link: str) -> None:
+        self.judge(firefox, link)
+
+    def judge(self, whole: Facts, link: str) -> None:
+        facts = whole[link]
+        assert facts["link"] == link and clean({**facts, "where": whole["where"]})
+        assert said(facts, "user") == ["My name is Ada"]
+        assert said(facts, "agent")[0].startswith("You said My name is Ada")
+        assert facts["received"]["energy"] > 0.001 if link == "webrtc" else facts["played"] > 1.0
+        assert re.search(r"(round trip|jitter buffer|buffered): \d+ ms", facts["told"])
+
+
+@needing("mute_firefox")
+def test_firefox_without_a_loudspeaker_goes_on(mute_firefox: Facts) -> None:
+    """Its AudioContext never runs there; once the page waited for it."""
+    assert mute_firefox["link"] == "webrtc" and clean(mute_firefox)
+    assert said(mute_firefox, "agent")[0].startswith("You said My name is Ada")
 
 
 def test_webrtc_packets_that_stop_are_noticed(vanish: Facts) -> None:

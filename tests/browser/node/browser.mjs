@@ -1,4 +1,4 @@
-// A real Chromium with the page in it, and the eyes and ears of a test: what was said on the console, which hosts were asked,
+// A real Chromium, or Firefox, with the page in it, and the eyes and ears of a test: what was said on the console, which hosts were asked,
 // what the page's loudspeaker was given. Used by scenarios.mjs.
 
 import puppeteer from 'puppeteer-core';
@@ -13,8 +13,15 @@ const FLAGS = [
 ];
 const MICROPHONE = ['--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream'];
 
+// Its microphone is then a tone, allowed without asking. Nothing else differs from a new profile.
+const FIREFOX = { 'media.navigator.streams.fake': true, 'media.navigator.permission.disabled': true };
+
 /** `wav`: what the microphone hears from the moment it is opened, once or again and again. `microphone`: "yes", "none", "denied". */
-export async function launch({ wav = null, again = false, microphone = 'yes', size = { width: 1280, height: 860 } } = {}) {
+export async function launch({ firefox = null, wav = null, again = false, microphone = 'yes', size = { width: 1280, height: 860 } } = {}) {
+  if (firefox) {
+    const how = { browser: 'firefox', executablePath: firefox, extraPrefsFirefox: FIREFOX };
+    return puppeteer.launch({ ...how, headless: true, protocolTimeout: 30_000, defaultViewport: size });
+  }
   const flags = {
     yes: [...MICROPHONE, ...(wav ? [`--use-file-for-fake-audio-capture=${wav}${again ? '' : '%noloop'}`] : [])],
     none: ['--use-fake-ui-for-media-stream'],
@@ -36,20 +43,24 @@ export class Visitor {
   frames = []; // events received over WebSockets
   sent = []; // events sent over them
 
-  /** Opens the page. `route`: a UDP relay (relays.mjs) that WebRTC has to go through. */
-  static async visit(browser, url, { route = null, features = [] } = {}) {
+  /**
+   * Opens the page. `route`: a UDP relay (relays.mjs) that WebRTC has to go through. `only`: the kind of the server's
+   * candidates ("host", "relay") that the page is told of, null for all.
+   */
+  static async visit(browser, url, { route = null, only = null, features = [] } = {}) {
     const self = new Visitor();
     self.browser = browser;
     self.page = await browser.newPage();
-    await self.page.emulateMediaFeatures(features);
-    await self.#watch();
+    if (features.length) await self.page.emulateMediaFeatures(features);
+    if ((await browser.version()).includes('Chrome')) await self.#watchWire();
+    self.#watch();
     await self.page.exposeFunction('routed', async (address, port) => (route ? route.through(address, port) : port));
-    await self.page.evaluateOnNewDocument(tap);
+    await self.page.evaluateOnNewDocument(tap, only);
     await self.page.goto(url, { waitUntil: 'networkidle0' });
     return self;
   }
 
-  async #watch() {
+  async #watchWire() {
     const network = await this.page.createCDPSession();
     await network.send('Network.enable');
     network.on('Network.loadingFinished', ({ encodedDataLength }) => (this.bytes += encodedDataLength));
@@ -57,6 +68,9 @@ export class Visitor {
     network.on('Network.webSocketFrameSent', ({ response }) => {
       if (response.opcode === 1) this.sent.push(JSON.parse(response.payloadData));
     });
+  }
+
+  #watch() {
     this.page.on('request', (request) => this.hosts.add(new URL(request.url()).host));
     this.page.on('pageerror', (error) => this.errors.push(String(error)));
     this.page.on('console', (message) => {
@@ -69,7 +83,7 @@ export class Visitor {
     try {
       await this.page.waitForFunction(test, { timeout: seconds * 1000, polling: 50 }, argument);
     } catch (error) {
-      throw new Error(`never: ${test} ${JSON.stringify(argument)}; the page: ${JSON.stringify(await this.seen())}`, { cause: error });
+      throw new Error(`never: ${test} ${JSON.stringify(argument)}; the page: ${JSON.stringify(await this.facts())}`, { cause: error });
     }
   }
 
@@ -135,6 +149,21 @@ export class Visitor {
     });
   }
 
+  /** How WebRTC's packets go: kind of our candidate, the server's port; ICE servers, and the ports that the answer named. */
+  path() {
+    return this.page.evaluate(async () => {
+      const peer = window.tapped.peers.at(-1);
+      const reports = await peer.getStats();
+      const pair = [...reports.values()].find((report) => report.type === 'candidate-pair' && report.nominated);
+      return {
+        local: reports.get(pair.localCandidateId).candidateType,
+        port: reports.get(pair.remoteCandidateId).port,
+        servers: peer.getConfiguration().iceServers,
+        offered: [...peer.remoteDescription.sdp.matchAll(/^a=candidate:\S+ 1 \S+ \S+ \S+ (\d+)/gm)].map(([, port]) => Number(port)),
+      };
+    });
+  }
+
   /** Everything for the report. */
   async facts() {
     const { errors, bytes } = this;
@@ -143,7 +172,7 @@ export class Visitor {
 }
 
 /** Runs in the page before its own scripts: counts what goes to the loudspeaker, keeps the peers, reroutes their packets. */
-function tap() {
+function tap(only) {
   const analysers = [];
   let sum = 0;
   const buffer = new Float32Array(1024);
@@ -173,7 +202,8 @@ function tap() {
     }
 
     async setRemoteDescription(description) {
-      const lines = description.sdp.split('\r\n').map(async (line) => {
+      const told = (line) => !only || !line.startsWith('a=candidate:') || line.includes(` typ ${only}`);
+      const lines = description.sdp.split('\r\n').filter(told).map(async (line) => {
         const parts = line.split(' ');
         if (!line.startsWith('a=candidate:')) return line;
         parts[5] = await window.routed(parts[4], Number(parts[5]));

@@ -131,6 +131,57 @@ const SCENARIOS = {
     return { ...facts, lost };
   },
 
+  /** WebRTC through a TURN server only; then with a server that is behind its relay, too. */
+  async relay(browser, { base }) {
+    const facts = {};
+    for (const [name, only] of Object.entries({ ours: null, both: 'relay' })) {
+      const visitor = await Visitor.visit(browser, `${base}?transport=webrtc&relay`, { only });
+      await visitor.page.click('#talk');
+      await visitor.state('open');
+      await visitor.type('My name is Ada');
+      await visitor.caption('agent', 'ada');
+      facts[name] = { ...(await visitor.facts()), path: await visitor.path() };
+      await visitor.page.click('#talk');
+      await visitor.state('idle');
+    }
+    return facts;
+  },
+
+  /** Over WebRTC, and where UDP goes nowhere: sound goes both ways, captions come. For a browser with a tone for a microphone. */
+  async both(browser, { base }) {
+    const facts = {};
+    const sounds = (who) => parseFloat(document.getElementById(`meter-${who}`).style.transform.slice('scaleX('.length)) > 0.1;
+    for (const [name, route] of Object.entries({ webrtc: null, websocket: new UdpRelay({ loss: 1 }) })) {
+      const visitor = await Visitor.visit(browser, route ? `${base}?connect_ms=1200` : base, { route });
+      await visitor.page.click('#talk');
+      await visitor.state('open');
+      await visitor.until(sounds, 'mic');
+      await visitor.type('My name is Ada');
+      await visitor.until(sounds, 'agent');
+      await visitor.caption('agent', 'ada');
+      await visitor.until(() => document.getElementById('statistics').textContent.includes(' ms'));
+      const told = await visitor.page.$eval('#statistics', ({ textContent }) => textContent);
+      facts[name] = { ...(await visitor.facts()), told };
+      await visitor.page.click('#talk');
+      await visitor.state('idle');
+      route?.close();
+    }
+    return facts;
+  },
+
+  /** Typed and answered, whether or not sound can be played. */
+  async soundless(browser, { base }) {
+    const visitor = await Visitor.visit(browser, base);
+    await visitor.page.click('#talk');
+    await visitor.state('open');
+    await visitor.type('My name is Ada');
+    await visitor.caption('agent', 'ada');
+    const facts = await visitor.facts();
+    await visitor.page.click('#talk');
+    await visitor.state('idle');
+    return facts;
+  },
+
   /** No microphone: said so; typing works. */
   async typing(browser, { base }) {
     const visitor = await Visitor.visit(browser, base);
