@@ -43,7 +43,10 @@ def test_what_may_be_said(tmp_path: Path) -> None:
         ('[speaker]\nengine = "ge2e"\nenrolment = ""', 'must be "first turns" or a recording'),
         ('[speaker]\nengine = "ge2e"\nenrol_s = 0', "enrol_s must be at least 1"),
         ('[speaker]\nengine = "ge2e"\nsame = 0.3', "0 <= other < same <= 1"),
-        ('[speaker]\nengine = "ge2e"\nenrolled = 3', 'unknown key "enrolled" in \\[speaker\\]; did you mean "enrolment"'),
+        (
+            '[speaker]\nengine = "ge2e"\nenrolled = 3',
+            'unknown key "enrolled" in \\[speaker\\]; did you mean "enrolment"',
+        ),
         ("[speaker]\nenrol_s = 5", "needs engine"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 
 from tests.core.test_turns import INTERRUPTED, QUESTION, RESUMED, SILENCE, at_deadline, machine, speaking, steps
 from voiceagent.core import events as e
-from voiceagent.core.overlap import COMPARE_S
+from voiceagent.core.overlap import COMPARE_S, JOINED
 from voiceagent.core.policy import TurnPolicy
 from voiceagent.core.turns import TurnMachine
 
@@ -45,7 +45,8 @@ def test_somebody_else_lets_the_agent_go_on() -> None:
 def test_the_user_joins_in() -> None:
     turns = compared()
     steps(turns, (4.7, e.PartialTranscript(2, "what is for dinner")), (5.05, e.VoiceCompared(2, 0.1)))
-    assert turns.step(e.VoiceCompared(2, 0.8), 5.6) == INTERRUPTED
+    assert turns.step(e.VoiceCompared(2, 0.5), 5.3) == [], "perhaps, perhaps not"
+    assert turns.step(e.VoiceCompared(2, JOINED), 5.6) == INTERRUPTED
 
 
 def test_stop_waits_for_nobody() -> None:

@@ -38,8 +38,10 @@ LINGER_S = 0.25  # how much longer "okay" may last than anything else before it 
 HUM_S = 0.75  # no "mm-hmm" is longer
 BACKGROUND_DB = 10.0  # so far below the user's usual level somebody else speaks, or a loudspeaker
 OTHER = 0.4  # similarity to the user's voice below which somebody else speaks
-STRANGER = 0.15  # ... so surely that even their "stop" is not obeyed
-COMPARE_S = 1.4  # voiced time by which a similarity is there: a second of voice, and what it costs
+STRANGER = 0.15  # ... so surely that even their "stop" is not obeyed...
+STRANGER_S = 1.0  # ... where so much of the voice was heard: half a second misjudges the user now and then
+JOINED = 0.6  # ... and from which it is the user who has joined in
+COMPARE_S = 2.0  # by then a similarity is there: a second of voice, the network's delay, and what it costs
 
 
 @dataclass(slots=True)
@@ -60,10 +62,11 @@ class Heard:
         self.repeats, self.asked, self.confidence = event.repeats, event.asked, event.confidence
 
     def voice(self, event: VoiceCompared) -> None:
-        """Note whose voice it is; a voice that could not be compared will not be."""
+        """Note whose voice it is; one that could not be compared will not be. Somebody else stays so when unsure."""
         self.compared = False
-        if event.similarity is not None:
-            self.similarity = event.similarity
+        found = event.similarity
+        if found is not None and not (somebody_else(self.similarity) and OTHER <= found < JOINED):
+            self.similarity = found
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +156,10 @@ def somebody_else(similarity: float | None, limit: float = OTHER) -> bool:
     return similarity is not None and similarity < limit
 
 
+def _stranger(o: Overlap) -> bool:
+    return o.voiced_s >= STRANGER_S and somebody_else(o.similarity, STRANGER)
+
+
 def _short(o: Overlap, p: TurnPolicy) -> bool:
     return o.stopped and o.voiced_s <= p.overlap_ignore_s
 
@@ -160,7 +167,7 @@ def _short(o: Overlap, p: TurnPolicy) -> bool:
 RULES: tuple[Rule, ...] = (
     Rule("repeats what the agent says", "echo", lambda o, p: _repeats(o)),
     Rule("sounds like the agent", "echo", lambda o, p: o.echo >= ECHO and (o.final or not o.words)),
-    Rule("is a stranger", "background", lambda o, p: somebody_else(o.similarity, STRANGER)),
+    Rule("is a stranger", "background", lambda o, p: _stranger(o)),
     Rule("says stop", "interruption", lambda o, p: is_interruption(o.words, o.language)),
     Rule("softer than the user ever is", "background", lambda o, p: o.quieter_db >= BACKGROUND_DB),
     Rule("is somebody else", "background", lambda o, p: somebody_else(o.similarity)),
