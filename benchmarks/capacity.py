@@ -14,16 +14,19 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.caller import RATE, Caller, call, server
+from benchmarks.caller import FRAME_S, RATE, Caller, call, server
 from benchmarks.machine import headline, percentile, report
+from voiceagent.errors import TransportError
 
 PROBE_S = 0.5
+IDLE_STEPS = (8, 16, 24, 32, 40, 48, 64, 96)
 NOISE = (np.random.default_rng(7).normal(0, 60, RATE * 5)).astype("<i2").tobytes()  # -55 dBFS
 
 
@@ -69,15 +72,29 @@ async def _noise(caller: Caller) -> None:
         await caller.say(NOISE)
 
 
-async def listen(url: str, pid: int, sessions: int, seconds: float) -> dict[str, Any]:
-    """All callers at once."""
-    before = rss_mb(pid)
+async def _all(ready: asyncio.Barrier, calls: list[asyncio.Task[Any]]) -> None:
+    """Until all callers are there. Raises what ended one of them."""
+    waiting = asyncio.create_task(ready.wait())
+    await asyncio.wait({waiting, *calls}, return_when=asyncio.FIRST_COMPLETED)
+    if not waiting.done():
+        for task in (waiting, *calls):
+            task.cancel()
+        for result in await asyncio.gather(*calls, return_exceptions=True):
+            if isinstance(result, Exception):
+                raise result
+    await waiting
+
+
+async def listen(url: str, pid: int, sessions: int, seconds: float, before: float | None = None) -> dict[str, Any]:
+    """All callers at once. `before`: the server's memory without them, where it is not what it has now."""
+    before = rss_mb(pid) if before is None else before
     ready = asyncio.Barrier(sessions + 1)
     calls = [asyncio.create_task(one(url, index, sessions, ready, seconds)) for index in range(sessions)]
-    await ready.wait()
-    began, used = time.perf_counter(), cpu_s(pid)
-    await ready.wait()
-    took, used, memory = time.perf_counter() - began, cpu_s(pid) - used, rss_mb(pid) - before
+    await _all(ready, calls)
+    began, used, own = time.perf_counter(), cpu_s(pid), cpu_s(os.getpid())
+    await _all(ready, calls)
+    took, used, own = time.perf_counter() - began, cpu_s(pid) - used, cpu_s(os.getpid()) - own
+    memory = rss_mb(pid) - before
     results = await asyncio.gather(*calls)
     delays = [delay for row, _ in results for delay in row]
     return {
@@ -85,6 +102,7 @@ async def listen(url: str, pid: int, sessions: int, seconds: float) -> dict[str,
         "seconds": round(took, 1),
         "cpu_share": used / took,
         "cpu_ms_per_session_s": used / took / sessions * 1000,
+        "cpu_share_of_the_callers": own / took,
         "lag_p50_ms": percentile(delays, 0.5) * 1000,
         "lag_p99_ms": percentile(delays, 0.99) * 1000,
         "memory_mb_per_session": memory / sessions,
@@ -104,15 +122,76 @@ def import_ms() -> float:
     return (statistics.median(run("import voiceagent") for _ in range(7)) - bare) * 1000
 
 
+def scale(options: argparse.Namespace) -> None:
+    """More and more sessions until sound is late: the frame path, with VAD, whole sessions; then all models, idle."""
+    from benchmarks import frame_scale as scaling  # it uses this module
+
+    seconds = min(options.seconds, 10.0)
+    curves = scaling.scale(list(scaling.TITLES), scaling.STEPS, options.processes, seconds, scaling.say)
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "agent.toml"
+        config.write_text("[limits]\nmax_sessions = 1000\n", encoding="utf-8")
+        with server(config, options.core) as (url, process, _):
+            rows = idle(url, process.pid, seconds)
+    curves[scaling.IDLE] = rows
+    print(scaling.table(curves))
+    if options.png:
+        scaling.draw(curves, options.png)
+    report("capacity at scale", {"processes": options.processes, "curves": curves}, options.json)
+
+
+def idle(url: str, pid: int, seconds: float) -> list[dict[str, Any]]:
+    """More and more idle callers of a server with all models, up to the knee."""
+    from benchmarks import frame_scale as scaling
+
+    rows: list[dict[str, Any]] = []
+    asyncio.run(listen(url, pid, 2, 2.0))  # the allocator's first growth is nobody's session
+    before = rss_mb(pid)
+
+    def measure(sessions: int) -> dict[str, Any]:
+        try:
+            began, busy = time.perf_counter(), scaling.busy_s()
+            used = cpu_s(pid) + cpu_s(os.getpid())
+            row = asyncio.run(listen(url, pid, sessions, seconds, before))
+        except (TransportError, TimeoutError) as error:
+            return {"sessions": sessions, "stopped": f"not all were served: {error}"}
+        took, busy = time.perf_counter() - began, scaling.busy_s() - busy - (cpu_s(pid) + cpu_s(os.getpid()) - used)
+        found = {
+            "sessions": sessions,
+            "added_p50_ms": row["lag_p50_ms"],
+            "added_p99_ms": row["lag_p99_ms"],
+            "server_cores": row["cpu_share"],
+            "load_cores": row["cpu_share_of_the_callers"],
+            "other_cores": max(0.0, busy) / took,
+            "cpu_ms": row["cpu_ms_per_session_s"],
+            "memory_mb": row["memory_mb_per_session"],
+            "late_share": row["late_frames_of_the_caller"] / (sessions * row["seconds"] / FRAME_S),
+        }
+        return {**found, "stopped": scaling.why_stop(found)}
+
+    for sessions in IDLE_STEPS:
+        rows.append(scaling.again(lambda count=sessions: measure(count)))  # type: ignore[misc]
+        scaling.say(scaling.IDLE, rows[-1])
+        if rows[-1]["stopped"]:
+            break
+    return rows
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sessions", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--core", default="0", help="the core the server is pinned to")
+    parser.add_argument("--scale", action="store_true", help="more and more sessions, until sound is late")
+    parser.add_argument("--processes", type=int, default=2, help="with --scale: servers, each with callers of its own")
+    parser.add_argument("--png", type=Path, help="with --scale: the curves; needs matplotlib")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    headline("idle listening")
+    headline("idle listening" if not options.scale else "sessions until sound is late")
+    if options.scale:
+        scale(options)
+        return
     figures: dict[str, Any] = {"import_ms": import_ms()}
     with server() as (_, _, ready_s):
         figures["ready_s"] = ready_s

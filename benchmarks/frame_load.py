@@ -2,7 +2,8 @@
 
 Each sends a numbered 20 ms frame every 20 ms and notes when its echo comes back. They speak RFC 6455 by hand over bare
 protocols, so that hundreds fit beside the server they measure. Prints READY, START and END, so that whoever started it
-can read the server's processor time in between, then one line of JSON.
+can read the server's processor time in between, then one line of JSON. With --wait the callers, once connected, begin
+only when a line comes in, so that several such processes begin together.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import base64
 import gc
 import json
 import struct
+import sys
 import time
 from urllib.parse import urlsplit
 
@@ -135,7 +137,7 @@ async def _call(caller: Caller, offset_s: float, began: float) -> None:
         caller.say()
 
 
-async def load(wire: str, url: str, sessions: int, seconds: float, warm_s: float) -> None:
+async def load(wire: str, url: str, sessions: int, seconds: float, warm_s: float, wait: bool) -> None:
     """All callers at once, evenly spread over the 20 ms."""
     loop, parts = asyncio.get_running_loop(), urlsplit(url)
     callers = []
@@ -149,6 +151,8 @@ async def load(wire: str, url: str, sessions: int, seconds: float, warm_s: float
         await asyncio.wait_for(caller.opened, 10)
         callers.append(caller)
     print("READY", flush=True)
+    if wait:
+        await loop.run_in_executor(None, sys.stdin.readline)
     gc.collect()
     gc.freeze()
     began = time.perf_counter() + 0.1
@@ -183,8 +187,9 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--warm", type=float, default=1.5)
+    parser.add_argument("--wait", action="store_true", help="for a line on stdin")
     options = parser.parse_args()
-    uvloop.run(load(options.wire, options.url, options.sessions, options.seconds, options.warm))
+    uvloop.run(load(options.wire, options.url, options.sessions, options.seconds, options.warm, options.wait))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """What a frame costs: 20 ms of PCM over a WebSocket both ways, through a whole session, beside a bare uvicorn echo.
 
-`python -m benchmarks.frame_path [--sessions 32] [--seconds 6] [--rounds 3] [--cases bare,stream,...] [--scale 16,64]
-[--json FILE]`.
-Callers run in a process of their own (frame_load.py), servers in another (frame_server.py); only the server's processor
-time counts. Cases take turns within a round, so that a machine that others use disturbs all alike; medians are shown.
+`python -m benchmarks.frame_path [--sessions 32] [--seconds 6] [--rounds 3] [--cases bare,stream,...] [--json FILE]`;
+`--scale [50,100,...] [--processes 2] [--png FILE]` climbs instead (frame_scale.py). Callers run in a process of their
+own (frame_load.py), servers in another (frame_server.py); only the server's processor time counts. Cases take turns
+within a round, so that a machine that others use disturbs all alike; medians are shown.
 """
 
 from __future__ import annotations
@@ -117,18 +117,38 @@ def table(results: dict[str, dict[str, float]]) -> None:
         print(f"{name:<14}" + "".join(f"{row.get(key, 0.0):>12.2f}" for key in COLUMNS))
 
 
+def climb(options: argparse.Namespace) -> None:
+    """Measure with more and more sessions, and print."""
+    from benchmarks import frame_scale as scaling  # it uses this module
+
+    steps = [int(part) for part in options.scale.split(",")] if options.scale else scaling.STEPS
+    names = options.cases.split(",") if options.cases else list(scaling.TITLES)
+    curves = scaling.scale(names, steps, options.processes, options.seconds, scaling.say)
+    print(scaling.table(curves))
+    if options.png:
+        scaling.draw(curves, options.png)
+    report("frame path at scale", {"processes": options.processes, "curves": curves}, options.json)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sessions", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--scale", default="", help="numbers of sessions, as 16,64,256: also the curve of each case")
-    parser.add_argument("--cases", default=",".join(CASES))
+    parser.add_argument("--cases", help="of " + ",".join(CASES))
+    parser.add_argument(
+        "--scale", nargs="?", const="", metavar="16,64", help="more and more sessions, until sound is late"
+    )
+    parser.add_argument("--processes", type=int, default=2, help="with --scale: servers, each with callers of its own")
+    parser.add_argument("--png", type=Path, help="with --scale: the curves; needs matplotlib")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     headline("frame path")
-    chosen = [name for name in options.cases.split(",") if name]
+    if options.scale is not None:
+        climb(options)
+        return
+    chosen = [name for name in (options.cases or ",".join(CASES)).split(",") if name]
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in chosen}
     for number in range(options.rounds):
         for name in chosen:
@@ -140,14 +160,6 @@ def main() -> None:
     for row in results.values():
         row["to_bare"] = row["cpu_ms"] / results["bare"]["cpu_ms"] if "bare" in results else 0.0
     table(results)
-    curve: dict[str, dict[str, Any]] = {}
-    for name in chosen if options.scale else []:
-        for sessions in map(int, options.scale.split(",")):
-            print(f"  {name}, {sessions} sessions ...", flush=True)
-            curve[f"{name} {sessions}"] = measure(CASES[name], sessions, options.seconds)
-    if curve:
-        table(curve)
-    results |= curve
     report("frame path", {"sessions": options.sessions, "seconds": options.seconds, "cases": results}, options.json)
 
 

@@ -44,6 +44,16 @@ const SCENARIOS = {
     return { ...facts, after: await visitor.seen() };
   },
 
+  /** So many spoken questions as the page measures turns (of benchmarks/page.py). */
+  async measure(browser, { base, query, turns }) {
+    const visitor = await Visitor.visit(browser, `${base}${query}`);
+    await visitor.page.click('#talk');
+    for (let done = 1; done <= turns; done++) {
+      await visitor.until((wanted) => document.querySelectorAll('#waterfall tr').length >= wanted, done, 40);
+    }
+    return visitor.facts();
+  },
+
   /** UDP goes nowhere. */
   async fallback(browser, { base }) {
     const route = new UdpRelay({ loss: 1 });
