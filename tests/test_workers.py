@@ -24,6 +24,7 @@ from websockets.exceptions import InvalidStatus
 
 from tests.faults.conversing import PATIENCE_S, PATIENT, Talker, config_text
 from voiceagent import workers
+from voiceagent.cli_workers import Parent, bound
 from voiceagent.errors import ConfigError
 from voiceagent.workers import Crew, HandOver, named, opens_session, owner, tag, taking_over
 
@@ -251,9 +252,16 @@ async def test_a_mistake_ends_them_all(tmp_path: Path) -> None:
     assert process.returncode == 2 and b"/no/model" in log and b"Traceback" not in log, log
 
 
+async def test_processes_that_end_at_the_same_moment_are_no_failure_of_the_parent() -> None:
+    command = [sys.executable, "-c", "raise SystemExit(2)"]  # as after a mistake in the configuration, without a word
+    with bound("127.0.0.1", 0) as sock:
+        for _ in range(3):
+            with Crew.made(8, "s") as crew:
+                assert await Parent(command, crew, sock).run() == 2
+
+
 def test_how_many_there_may_be(tmp_path: Path) -> None:
     from voiceagent.cli import main
-    from voiceagent.cli_workers import bound
 
     assert main(["serve", "--workers", "0"]) == 2 and main(["serve", "--workers", "65"]) == 2
     with bound("127.0.0.1", 0) as sock, pytest.raises(ConfigError, match="cannot listen"):

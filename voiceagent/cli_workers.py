@@ -8,6 +8,7 @@ died notice it (their standard input ends) and leave.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import secrets
@@ -78,15 +79,18 @@ class Parent:
         finally:
             for each in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(each)
-            for process in self._processes.values():  # only after a failure of ours
-                process.kill()
+            self._send(signal.SIGKILL)  # somebody is left only after a failure of ours
         return self._code
 
     def stop(self, number: int) -> None:
         """Pass a signal on; nobody is started again."""
         self._stopping.set()
+        self._send(number)
+
+    def _send(self, number: int) -> None:
         for process in self._processes.values():
-            process.send_signal(number)
+            with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+                process.send_signal(number)
 
     async def _keep(self, number: int) -> None:
         revival = Revival()

@@ -1,7 +1,7 @@
 """The client programs, run as themselves in environments of their own, and what they report.
 
 A program takes the path of a JSON file (where the server is, which conversations to hold, which sound files to say) and
-writes an Outcome for each conversation. Conversations run side by side, in real time.
+writes an Outcome for each conversation. Conversations run in real time, a few side by side.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ FOLDER = Path(__file__).resolve().parent
 NODE_FOLDER = FOLDER / "node"
 PYTHON = os.environ.get("VOICEAGENT_CLIENTS_PYTHON", "")
 LIMIT_S = 60.0  # of one conversation; the longest lasts a quarter of that
+AT_ONCE = 2  # conversations side by side: what two slow cores hold with real models and time to spare
 
 Event = dict[str, Any]
 Program = Literal["openai.py", "agents.py", "agents.mjs", "openai.mjs"]
@@ -80,8 +81,8 @@ def converse(
     key: str,
     environ: Mapping[str, str] | None = None,
 ) -> dict[str, Outcome]:
-    """Let a client hold these conversations, all at once, with the server at `base` ("http://127.0.0.1:8080/v1")."""
-    run = command(program)
+    """Let a client hold these conversations, AT_ONCE of them side by side, with the server at `base` ("http://127.0.0.1:8080/v1")."""
+    run, names = command(program), list(conversations)
     report = folder / "report.json"
     order = folder / "order.json"
     order.write_text(
@@ -89,10 +90,11 @@ def converse(
             {
                 "base": base,
                 "key": key,
-                "conversations": list(conversations),
+                "conversations": names,
                 "sounds": _files(folder),
                 "report": str(report),
                 "limit_s": LIMIT_S,
+                "at_once": AT_ONCE,
             }
         )
     )
@@ -100,7 +102,7 @@ def converse(
         [*run, str(order)],
         capture_output=True,
         text=True,
-        timeout=LIMIT_S + 30,
+        timeout=LIMIT_S * (1 + len(names) / AT_ONCE) + 30,
         cwd=ROOT,
         env={**os.environ, "OPENAI_AGENTS_DISABLE_TRACING": "1", "NODE_NO_WARNINGS": "1", **(environ or {})},
     )

@@ -18,7 +18,7 @@ from tests.clients.sounds import RATE, SAID
 from voiceagent.audio.g711 import decode_ulaw
 from voiceagent.runtime.trace import replay
 
-pytestmark = [pytest.mark.client, pytest.mark.models, pytest.mark.timeout(300)]  # the first test waits for all
+pytestmark = [pytest.mark.client, pytest.mark.models, pytest.mark.timeout(600)]  # the first test waits for all
 
 AGENTS: tuple[Program, ...] = ("agents.py", "agents.mjs")
 BARGING: tuple[Program, ...] = ("openai.py", *AGENTS)
@@ -183,7 +183,7 @@ def test_an_interrupted_reply_is_remembered_as_far_as_it_was_heard(held: Held, p
     item_id = responses(outcome)[0]["output"][0]["id"]
     assert truncated["item_id"] == item_id
     played_ms = truncated["audio_end_ms"]
-    assert 1000 < played_ms <= said_by(outcome, item_id, math.inf)[1] + 1
+    assert 0 < played_ms <= said_by(outcome, item_id, math.inf)[1] + 1
 
     retrieved = [event["item"] for event in outcome.of("conversation.item.retrieved") if event["item"]["id"] == item_id]
     heard = retrieved[-1]["content"][0]["transcript"]

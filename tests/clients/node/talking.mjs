@@ -108,7 +108,7 @@ export const spoken = {
 
 export const userSays = (text) => ({ type: 'message', role: 'user', content: [{ type: 'input_text', text }] });
 
-// Hold the conversations of the order in argv, all at once, and write the report.
+// Hold the conversations of the order in argv, `at_once` of them side by side, and write the report.
 export async function main(hold) {
   const order = JSON.parse(readFileSync(process.argv[2], 'utf8'));
   const report = {};
@@ -124,6 +124,10 @@ export async function main(hold) {
     clearTimeout(limit);
     report[name] = { fault, events: record.events, facts: record.facts };
   };
-  await Promise.all(order.conversations.map(one));
+  const waiting = [...order.conversations];
+  const line = async () => {
+    while (waiting.length) await one(waiting.shift());
+  };
+  await Promise.all(Array.from({ length: order.at_once }, line));
   writeFileSync(order.report, JSON.stringify(report));
 }

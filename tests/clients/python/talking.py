@@ -125,13 +125,14 @@ async def alongside(conversation: Awaitable[None], *background: Coroutine[Any, A
 
 
 def main(hold: Callable[[dict[str, Any], str, Record], Awaitable[None]]) -> None:
-    """Hold the conversations of the order in argv[1], all at once, and write the report."""
+    """Hold the conversations of the order in argv[1], `at_once` of them side by side, and write the report."""
     order = json.loads(Path(sys.argv[1]).read_text())
+    line = asyncio.Semaphore(order["at_once"])
 
     async def one(name: str) -> dict[str, Any]:
         record, fault = Record(), None
         try:
-            async with asyncio.timeout(order["limit_s"]):
+            async with line, asyncio.timeout(order["limit_s"]):
                 await hold(order, name, record)
         except Exception:
             fault = traceback.format_exc()
