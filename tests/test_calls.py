@@ -207,6 +207,16 @@ async def test_an_unknown_token_resumes_nothing() -> None:
         assert refused.status_code == 404 and refused.json()["error"]["code"] == "session_not_found"
 
 
+async def test_a_token_does_not_pile_up_calls_that_never_connect() -> None:
+    async with serving(app()) as http:
+        extended = '{"type": "realtime", "voiceagent": {"events": true}}'
+        client, _ = await call(http, files={"session": (None, extended, "application/json")})
+        token = (await client.event("session.created"))["session"]["voiceagent"]["resume"]["token"]
+        answers = [await http.post(f"{PATH}?resume={token}", content=GOOD, headers=SDP) for _ in range(6)]
+        assert [answer.status_code for answer in answers] == [201] * 4 + [503] * 2
+        await client.aclose()
+
+
 async def test_stopping_the_server_ends_calls_that_connect_and_calls_that_talk() -> None:
     async with serving(app()) as http:
         client, _ = await call(http)

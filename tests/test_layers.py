@@ -57,6 +57,7 @@ SERVER = (
     "admission",
     "auth",
     "calls",
+    "cors",
     "metrics",
     "page",
     "resuming",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 
 import pytest
 
@@ -10,7 +11,7 @@ from tests.transports.test_resumable import Wire
 from tests.wire.stories import codec
 from voiceagent.core.peer import PeerLost, PeerResumed
 from voiceagent.errors import Overloaded, RequestError, TransportError
-from voiceagent.resuming import MAX_PARTINGS, NOT_FOUND, Resuming
+from voiceagent.resuming import MAX_PARTINGS, MAX_RETURNING, NOT_FOUND, Resuming
 from voiceagent.wire.openai_realtime import RealtimeCodec
 
 ON = {"voiceagent": {"events": True}}
@@ -76,6 +77,22 @@ async def test_a_session_without_the_extension_is_not_kept() -> None:
         wire.leave()
         with pytest.raises(TransportError):
             await transport.receive()
+        await transport.aclose(1000, "done")
+
+
+async def test_only_so_many_connections_of_a_session_are_made_at_a_time() -> None:
+    resuming, latest = Resuming(30.0), extended()
+    with resuming.keep(Wire(), latest, "key") as transport:
+        token = token_of(latest)
+        with ExitStack() as making:
+            for _ in range(MAX_RETURNING):
+                making.enter_context(resuming.returning(token, "key"))
+            with pytest.raises(Overloaded), resuming.returning(token, "key"):
+                pass
+        with pytest.raises(RequestError), resuming.returning(token, "another's"):
+            pass
+        with resuming.returning(token, "key"):
+            pass
         await transport.aclose(1000, "done")
 
 

@@ -67,6 +67,21 @@ async def test_health_models_and_the_index() -> None:
         assert missing.status_code == 404 and missing.json()["error"]["type"] == "invalid_request_error"
 
 
+async def test_a_page_of_an_allowed_origin_reads_what_it_asks_before_it_talks() -> None:
+    friend, keyed = {"Origin": "https://app.example"}, KeyRing(["right"])
+    for app, headers in ((app_of(origins=("https://app.example",)), friend), (app_of(keys=keyed), friend)):
+        async with running(app) as where:
+            for path, status in (("/readyz", 200), ("/v1/models", 401 if app.state.server.keys.required else 200)):
+                asked = await ask(where, "OPTIONS", path, headers=headers)
+                assert asked.status_code == 204 and "authorization" in asked.headers["access-control-allow-headers"]
+                answer = await ask(where, "GET", path, headers=headers)
+                assert answer.status_code == status
+                assert answer.headers["access-control-allow-origin"] == "https://app.example"
+    async with running(app_of()) as where:
+        answer = await ask(where, "GET", "/v1/models", headers=friend)
+        assert answer.status_code == 403 and "access-control-allow-origin" not in answer.headers
+
+
 async def test_the_model_of_the_url_is_echoed() -> None:
     async with running(app_of(models=("local-voice",))) as where:
         async with client(where, "/v1/realtime?model=gpt-realtime") as ws:

@@ -21,6 +21,7 @@ from voiceagent.core.peer import SessionOptions
 from voiceagent.core.policy import TurnPolicy
 from voiceagent.ports import Transport
 from voiceagent.server import Limits, create_app
+from voiceagent.serving import MAX_STRANGE
 from voiceagent.stream_route import StreamRoute
 
 PATH = "/v1/stream"
@@ -165,6 +166,23 @@ async def test_who_shows_no_key_gets_a_place_and_a_time_only() -> None:
             assert caught.value.response.status_code == 503
         async with client(where, "/short") as ws:
             assert await refused(ws) == ("start_missing", 1008)
+
+
+async def test_who_shows_no_key_sends_small_messages_only() -> None:
+    keys = KeyRing(["right"])
+    async with running(app(keys)) as where:
+        async with client(where, PATH) as ws:
+            await ws.send("x" * (MAX_STRANGE + 1))
+            with pytest.raises(ConnectionClosed):
+                await ws.recv()
+            assert ws.close_code == 1009
+        async with client(where, PATH, **WITH_KEY) as ws:
+            assert (await opened(ws, instructions="x" * 100_000))["type"] == "started"
+        async with client(where, PATH) as ws:
+            assert (await opened(ws, key="right"))["type"] == "started"
+            await read(ws), await read(ws)
+            await ws.send(bytes(400_000))
+            assert await ws.recv() == bytes(400_000)
 
 
 async def test_who_leaves_before_the_start_leaves_nothing() -> None:

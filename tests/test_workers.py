@@ -26,6 +26,7 @@ from tests.faults.conversing import PATIENCE_S, PATIENT, Talker, config_text
 from voiceagent import workers
 from voiceagent.cli_workers import Parent, bound
 from voiceagent.errors import ConfigError
+from voiceagent.transports.websocket import TRUST, trust
 from voiceagent.workers import Crew, HandOver, named, opens_session, owner, tag, taking_over
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -80,7 +81,10 @@ def small_app(name: str) -> Starlette:
             await socket.send_text(f"{name} {text}")
 
     return Starlette(
-        routes=[Route("/{path:path}", show, methods=["GET", "POST", "DELETE"]), WebSocketRoute("/v1/realtime", talk)]
+        routes=[
+            Route("/{path:path}", show, methods=["GET", "POST", "PATCH", "DELETE"]),
+            WebSocketRoute("/v1/realtime", talk),
+        ]
     )
 
 
@@ -108,6 +112,40 @@ async def test_a_request_goes_to_whom_it_names() -> None:
         assert (await http.delete("/v1/realtime/calls/rtc_w1_a")).text.startswith("one ")
         assert (await http.get("/v1/models")).text.startswith("one ")
         assert one.handed_over == 2
+
+
+async def test_a_call_of_pipecats_client_is_named_in_the_body() -> None:
+    async with crew_of_two() as (one, two), asking(one) as http:
+        two.look()
+        body = '{"pc_id": "pc_w2_x", "candidates": []}'
+        assert (await http.patch("/api/offer", content=body)).text == f"two /api/offer {body}"
+        for other in ('{"pc_id": "pc_w1_x"}', '{"sdp": "pc_w2_x"}', "", "x" * 300_000):
+            assert (await http.patch("/api/offer", content=other)).text == f"one /api/offer {other}"
+
+
+async def test_trust_reaches_the_process_that_has_the_connection() -> None:
+    async def talk(socket: WebSocket) -> None:
+        await socket.accept()
+        trust(socket.scope)
+        await socket.close()
+
+    trusted: list[list[str]] = []
+    sent: list[str] = []
+    received: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    received.put_nowait({"type": "websocket.connect"})
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    with Crew.made(2, "s") as shared:
+        second = Crew(shared.folder, "s", 2, 2)
+        one = HandOver(small_app("one"), Crew(shared.folder, "s", 2, 1), lambda: False)
+        HandOver(small_app("two"), second, lambda: True).look()
+        async with taking_over(Starlette(routes=[WebSocketRoute("/v1/realtime", talk)]), second):
+            asked = {**scope(kind="websocket"), "http_version": "1.1", "subprotocols": []}
+            asked["extensions"] = {TRUST: {"trust": lambda: trusted.append(list(sent))}}
+            await one(asked, received.get, send)
+    assert trusted == [["websocket.accept"]] and sent == ["websocket.accept", "websocket.close"]
 
 
 async def test_who_is_not_there_is_not_asked() -> None:
@@ -237,6 +275,32 @@ async def test_a_process_that_is_killed_is_started_again(tmp_path: Path) -> None
                 async with httpx.AsyncClient(trust_env=False) as http:
                     made_by = owner((await http.post(url, json={})).json()["value"])
         assert before[0] not in children(pid) and len(children(pid)) == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_while_the_models_load_ends_them_all(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import time\nfrom voiceagent.engines.scripted import ScriptedTts, ScriptedTtsOptions\n\n"
+        "class SlowTts(ScriptedTts):\n    Options = ScriptedTtsOptions\n\n"
+        "    def load(self):\n        open('loading', 'a').write('x')\n        time.sleep(2)\n        super().load()\n"
+    )
+    starting = "from voiceagent.engines import REGISTRY; REGISTRY['tts']['slow'] = 'slow:SlowTts'\n"
+    (tmp_path / "sitecustomize.py").write_text(starting)
+    file = tmp_path / "agent.toml"
+    file.write_text(config_text({"tts": "engine = 'slow'"}), encoding="utf-8")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "voiceagent", "serve", str(file), "--port", "0", "--workers", "2"),
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}", "COLUMNS": "200"},
+        stderr=asyncio.subprocess.PIPE,
+        cwd=tmp_path,
+    )
+    loading = tmp_path / "loading"
+    async with asyncio.timeout(3 * PATIENCE_S):
+        while not loading.exists() or loading.stat().st_size < 2:  # noqa: ASYNC110, ASYNC240
+            await asyncio.sleep(0.01)
+        process.send_signal(number)
+        _, log = await process.communicate()
+    assert process.returncode == 0 and b"ready on" not in log and b"Traceback" not in log, log
 
 
 async def test_a_mistake_ends_them_all(tmp_path: Path) -> None:

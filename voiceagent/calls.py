@@ -16,7 +16,6 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -24,28 +23,22 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from voiceagent.auth import Grant, KeyRing, origin_allowed, presented_key
+from voiceagent.auth import Grant, KeyRing, presented_key
 from voiceagent.core.peer import SessionOptions
+from voiceagent.cors import readable
 from voiceagent.errors import Overloaded, RequestError, TransportError
 from voiceagent.ports import Transport
-from voiceagent.resuming import NOT_FOUND, RESUME_HEADER, Resuming, presented_token
+from voiceagent.resuming import NOT_FOUND, Resuming, presented_token
 from voiceagent.transports.webrtc import WebRtcTransport
 from voiceagent.transports.webrtc_ice import IceOptions
 from voiceagent.transports.webrtc_peer import PeerOptions
 from voiceagent.wire.openai_realtime import RealtimeCodec
 from voiceagent.wire.sdp import Offer, parse_offer
+from voiceagent.wire.untrusted import parse
 
 PATH = "/v1/realtime/calls"
 ICE_PATH = "/v1/realtime/ice_servers"
 LABEL = "oai-events"
-_HEADERS = ("authorization", "content-type", "api-key", "openai-beta", "openai-organization", "openai-project")
-_CORS = {
-    "Access-Control-Allow-Methods": "POST, DELETE, OPTIONS",
-    "Access-Control-Allow-Headers": ", ".join((*_HEADERS, "x-openai-agents-sdk", RESUME_HEADER)),
-    "Access-Control-Expose-Headers": "Location, Retry-After",
-    "Access-Control-Max-Age": "600",
-    "Vary": "Origin",
-}
 _log = logging.getLogger("voiceagent.calls")
 
 
@@ -147,15 +140,7 @@ class Calls:
             response = problem(500, f"The call could not be set up: {error}.")
         except HTTPException as refused:
             response = problem(refused.status_code, str(refused.detail))
-        origin = request.headers.get("origin")
-        if origin is not None and self._may_ask(request, origin):
-            response.headers.update({"Access-Control-Allow-Origin": origin, **_CORS})
-        return response
-
-    def _may_ask(self, request: Request, origin: str) -> bool:
-        """With keys the key decides, whoever shows it; without, the same rule as for WebSockets."""
-        front = self._front
-        return front.keys.required or origin_allowed(origin, request.headers.get("host"), front.origins)
+        return readable(request, response, self._front.keys, self._front.origins)
 
     async def _create(self, request: Request) -> Response:
         front = self._front
@@ -170,7 +155,7 @@ class Calls:
         key, token = presented_key(request.headers), presented_token(request)
         with ExitStack() as stack:
             if token is not None:
-                front.resuming.check(token, key)
+                stack.enter_context(front.resuming.returning(token, key))
             else:
                 stack.enter_context(front.admit())
             answer, call_id = await self._begin(offer, codec, key, token, stack)
@@ -205,6 +190,7 @@ class Calls:
             try:
                 await transport.connected()
                 if token is not None:
+                    place.close()  # it has come back: the session itself has a place
                     await front.resuming.carry(token, key, transport, codec)
                 else:
                     with front.resuming.keep(transport, codec, key) as kept:
@@ -269,11 +255,7 @@ class Calls:
             raise RequestError("The form has no part 'sdp'.", code="missing_required_parameter", param="sdp")
         if "session" not in parts:
             return _text(parts["sdp"]), None
-        try:
-            session = msgspec.json.decode(parts["session"])
-        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise RequestError("'session' is not valid JSON.", code="invalid_json", param="session") from error
-        return _text(parts["sdp"]), session
+        return _text(parts["sdp"]), parse(parts["session"], "'session'", "session")
 
 
 def problem(status: int, message: str, *, code: str | None = None, param: str | None = None) -> Response:

@@ -15,7 +15,7 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -169,31 +169,34 @@ def supervise(config: Config, *, insecure: bool, verbose: bool, console: Console
 
 async def work(config: Config, fd: int, *, insecure: bool) -> None:
     """What one of the processes does: load, listen on the inherited socket, say so, serve. Raises ConfigError."""
-    from voiceagent.app import Agent, make_app
-    from voiceagent.serving import Listening, make_server
-    from voiceagent.workers import Crew, HandOver, tag, taking_over
+    stop = asyncio.Event()
+    with _heeding(stop):  # the server minds signals itself, but only once it serves
+        from voiceagent.app import Agent, make_app
+        from voiceagent.serving import Listening, make_server
+        from voiceagent.workers import Crew, HandOver, tag, taking_over
 
-    told = json.loads(sys.stdin.readline())
-    crew = Crew(Path(told["folder"]), told["secret"], told["size"], told["number"])
-    agent = Agent(config)
-    app = make_app(config, agent)
-    sessions = app.state.server.sessions
-    app.state.server.tag(tag(crew.number))
-    outer = HandOver(app, crew, lambda: agent.ready and sessions.has_room)
-    where = Listening(
-        host=config.server.host,
-        certificate=config.server.tls_cert,
-        private_key=config.server.tls_key,
-        insecure=insecure,
-        max_message=config.limits.max_message_bytes,
-        finish_s=config.limits.drain_s,
-    )
-    server = make_server(app, where, outer=outer)
-    await agent.load()
+        told = json.loads(sys.stdin.readline())
+        crew = Crew(Path(told["folder"]), told["secret"], told["size"], told["number"])
+        agent = Agent(config)
+        app = make_app(config, agent)
+        sessions = app.state.server.sessions
+        app.state.server.tag(tag(crew.number))
+        outer = HandOver(app, crew, lambda: agent.ready and sessions.has_room)
+        where = Listening(
+            host=config.server.host,
+            certificate=config.server.tls_cert,
+            private_key=config.server.tls_key,
+            insecure=insecure,
+            max_message=config.limits.max_message_bytes,
+            finish_s=config.limits.drain_s,
+        )
+        server = make_server(app, where, outer=outer)
+        leaving = asyncio.create_task(_parent_left())
+        if not await _loaded(agent, stop, leaving):
+            return
     async with taking_over(app, crew):
         with socket.socket(fileno=fd) as sock:
             serving = asyncio.create_task(server.serve(sockets=[sock]))
-            leaving = asyncio.create_task(_parent_left())
             looking = asyncio.create_task(_look(outer, agent))
             await asyncio.wait({serving, leaving}, return_when=asyncio.FIRST_COMPLETED)
             server.should_exit = True
@@ -203,6 +206,39 @@ async def work(config: Config, fd: int, *, insecure: bool) -> None:
                 for task in (leaving, looking):
                     task.cancel()
                 outer.leave()
+
+
+@contextlib.contextmanager
+def _heeding(stop: asyncio.Event) -> Iterator[None]:
+    """SIGINT and SIGTERM set `stop` while it lasts."""
+    loop = asyncio.get_running_loop()
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    for each in before:
+        loop.add_signal_handler(each, stop.set)
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            loop.remove_signal_handler(each)
+            signal.signal(each, handler)
+
+
+async def _loaded(agent: Agent, stop: asyncio.Event, leaving: asyncio.Task[None]) -> bool:
+    """Load the models; False, and they are freed, where a signal or the parent's end came first. Raises ConfigError."""
+    loading, stopping = asyncio.create_task(agent.load()), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({loading, stopping, leaving}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        loading.cancel()
+    await asyncio.wait({loading})
+    if not loading.cancelled():
+        loading.result()
+        if not stop.is_set() and not leaving.done():
+            return True
+    leaving.cancel()
+    await agent.aclose()
+    return False
 
 
 async def _look(outer: HandOver, agent: Agent) -> None:

@@ -27,6 +27,7 @@ RESUME_QUERY = "resume"  # of the URL: the token
 RESUME_HEADER = "x-voiceagent-resume"
 NOT_FOUND = "session_not_found"  # the error code of a token that opens nothing: HTTP 404
 NOTHING_TO_RESUME = 4004  # ... and its close code, for pages, which see no status
+MAX_RETURNING = 4  # new connections of one session at a time; none of them asks admission for a place
 MAX_PARTINGS = 4  # earlier connections of one session still being closed: a client may not pile them up
 
 
@@ -36,6 +37,7 @@ class _Kept:
     codec: RealtimeCodec  # of the latest connection
     owner: bytes
     token: bytes = b""  # hash of the one that is good now
+    returning: int = 0  # connections that are being made
 
 
 class Resuming:
@@ -65,6 +67,18 @@ class Resuming:
     def check(self, token: str, key: str | None) -> None:
         """Raises RequestError (code NOT_FOUND) when this token opens nothing, Overloaded when it is too soon."""
         self._find(token, key)
+
+    @contextmanager
+    def returning(self, token: str, key: str | None) -> Iterator[None]:
+        """While a new connection of this session is being made. Raises as `check`."""
+        kept = self._find(token, key)
+        if kept.returning >= MAX_RETURNING:
+            raise Overloaded("this session is resumed too often", retry_after_s=2.0)
+        kept.returning += 1
+        try:
+            yield
+        finally:
+            kept.returning -= 1
 
     async def carry(self, token: str, key: str | None, leg: Transport, codec: RealtimeCodec) -> None:
         """The session of this token goes on over `leg`; returns when that is of no more use. The caller closes it.

@@ -76,6 +76,7 @@ class RtviCalls:
         self._front = front
         self._options = options
         self._ready_s = ready_s
+        self.tag = ""  # of the process, where several serve (workers.py)
         self._calls: dict[str, _Call] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -134,7 +135,7 @@ class RtviCalls:
             place.enter_context(self._front.admit())
             leg, answer = await self._opened(offer, codec)
             call = _Call(offer, answer, leg, codec, ResumableTransport(leg, GRACE_S, lambda: True))
-            pc_id = f"pc_{secrets.token_urlsafe(18)}"
+            pc_id = f"pc_{self.tag}{secrets.token_urlsafe(18)}"
             self._calls[pc_id] = call
             self._spawn(self._converse(pc_id, call, place.pop_all()))
         return pc_id, call

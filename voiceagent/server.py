@@ -14,7 +14,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
@@ -28,11 +27,13 @@ from voiceagent.auth import Grant, KeyRing, origin_allowed, presented_key
 from voiceagent.calls import CallFront, Calls, WebRtcOptions
 from voiceagent.core.admitting import Bounds as Gate
 from voiceagent.core.peer import SessionOptions
+from voiceagent.cors import readable
 from voiceagent.errors import Overloaded, RequestError, TransportError
 from voiceagent.metrics import Metrics
 from voiceagent.page import page_routes
 from voiceagent.ports import Transport
 from voiceagent.resuming import NOTHING_TO_RESUME, Resuming, presented_token
+from voiceagent.rtvi_calls import RtviCalls
 from voiceagent.rtvi_front import Front as RtviFront
 from voiceagent.rtvi_routes import RtviRoutes
 from voiceagent.runtime.load import Load
@@ -43,7 +44,9 @@ from voiceagent.wire.openai_realtime import RealtimeCodec
 from voiceagent.wire.realtime_extension import MEMBER as EXTENSION
 from voiceagent.wire.realtime_extension import QUERY as EVENTS_QUERY
 from voiceagent.wire.realtime_session import Ground
+from voiceagent.wire.untrusted import parse
 
+Issuer = Calls | RtviCalls | KeyRing | Resuming  # whoever gives out ids
 Converse = Callable[[Transport, SessionOptions], Awaitable[None]]
 Lifespan = Callable[[], AbstractAsyncContextManager[None]]
 
@@ -95,7 +98,7 @@ class Server:
         self.sessions = Sessions(limits.max_sessions, bounds=limits.gate, load=load)
         self._busy = busy
         self.resuming = Resuming(limits.resume_grace_s)
-        self.issuers: list[Calls | KeyRing | Resuming] = [self.keys, self.resuming]
+        self.issuers: list[Issuer] = [self.keys, self.resuming]
         self._converse = converse
         self._defaults = defaults
         self._ready = ready
@@ -302,10 +305,19 @@ class Server:
                         raise HTTPException(413, f"The body is larger than {self._limits.max_body} bytes.")
         except TimeoutError:
             raise HTTPException(408, "The body did not come in time.") from None
-        try:
-            return msgspec.json.decode(body or b"{}")
-        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise RequestError("The body is not valid JSON.", code="invalid_json") from error
+        return parse(bytes(body) or b"{}", "The body")
+
+    def shown(self, endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        """A GET endpoint that pages of other origins may read too, where they may use this server."""
+
+        async def answer(request: Request) -> Response:
+            try:
+                response = Response(status_code=204) if request.method == "OPTIONS" else await endpoint(request)
+            except HTTPException as refused:
+                response = _problem(refused.status_code, refused.detail)
+            return readable(request, response, self.keys, self._origins)
+
+        return answer
 
     async def models(self, request: Request) -> Response:
         """GET /v1/models."""
@@ -374,6 +386,7 @@ def create_app(
     calls = server.calls(webrtc) if webrtc is not None else None
     server.issuers += [calls] if calls is not None else []
     rtvi = RtviRoutes(server.rtvi(), webrtc.peer if webrtc is not None else None)
+    server.issuers += [rtvi.calls] if rtvi.calls is not None else []
 
     @asynccontextmanager
     async def life(app: Starlette) -> AsyncIterator[None]:
@@ -388,8 +401,8 @@ def create_app(
         routes=[
             *page_routes(),
             Route("/healthz", server.healthz),
-            Route("/readyz", server.readyz),
-            Route("/v1/models", server.models),
+            Route("/readyz", server.shown(server.readyz), methods=["GET", "OPTIONS"]),
+            Route("/v1/models", server.shown(server.models), methods=["GET", "OPTIONS"]),
             Route("/v1/realtime/client_secrets", server.client_secrets, methods=["POST"]),
             WebSocketRoute("/v1/realtime", server.realtime),
             *server.measured(metrics),

@@ -25,13 +25,14 @@ from voiceagent.admission import Sessions
 from voiceagent.auth import check_exposure
 from voiceagent.errors import ConfigError
 from voiceagent.server import Server
-from voiceagent.transports.websocket import MAX_MESSAGE, SEND_NOW
+from voiceagent.transports.websocket import MAX_MESSAGE, SEND_NOW, TRUST
 from voiceagent.wire.websocket_frames import BINARY, FrameCutter
 from voiceagent.wire.websocket_frames import message as frame_of
 
 OPEN = 1  # websockets.protocol.State.OPEN
 MAX_WAITING = 16  # small messages that the session has not yet read
 LINGER_S = 2.0  # for a close frame to be read, once the session is over
+MAX_STRANGE = 64 * 1024  # bytes of a message of somebody who has not shown a key
 MAX_HEAD = 64 * 1024  # bytes of a request line and its headers; one line of a WebSocket's may be 8 KiB
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"  # RFC 6585, 5
@@ -110,6 +111,10 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
     _cutter: FrameCutter | None = None  # once the handshake is over, if nothing came before its answer
     _end_timer: asyncio.TimerHandle | None = None
 
+    def __init__(self, config: uvicorn.Config, *args: Any, **options: Any) -> None:
+        super().__init__(config, *args, **options)
+        self.conn.max_message_size = min(MAX_STRANGE, config.ws_max_size)
+
     def data_received(self, data: bytes) -> None:
         if self._cutter is not None:
             self._cut(self._cutter, data)
@@ -152,12 +157,17 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         self.transport.write(frame_of(message))
         return True
 
+    def trust(self) -> None:
+        """From now on messages may be as large as configured."""
+        self.conn.max_message_size = self.config.ws_max_size
+
     def wake(self) -> None:
         """Whoever receives learns that it is over, without another word from the client."""
         self.queue.put_nowait({"type": "websocket.disconnect", "code": 1006})
 
     async def run_asgi(self) -> None:
         self.scope["extensions"][SEND_NOW] = {"send": self.send_now, "wake": self.wake}
+        self.scope["extensions"][TRUST] = {"trust": self.trust}
         await super().run_asgi()
 
     def connection_lost(self, exc: Exception | None) -> None:

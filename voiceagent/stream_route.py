@@ -20,7 +20,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from voiceagent.auth import Grant, KeyRing, presented_key
 from voiceagent.core.peer import SessionOptions
 from voiceagent.errors import Overloaded, RequestError
-from voiceagent.transports.websocket import POLICY, TRY_LATER, Bounds, WebSocketTransport
+from voiceagent.transports.websocket import POLICY, TRY_LATER, Bounds, WebSocketTransport, trust
 from voiceagent.wire.stream import Start, StreamCodec, error_event, parse_start
 
 START_S = 10.0  # for the first message to come
@@ -70,6 +70,8 @@ class StreamRoute:
                 await socket.send_denial_response(_refusal(refused.status_code, str(refused.detail)))
                 return
             await socket.accept()
+            if known:
+                trust(socket.scope)
             start = await self._started(socket, known)
             if start is None:
                 return

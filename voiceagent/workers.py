@@ -23,9 +23,14 @@ from typing import Any
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from voiceagent.transports.websocket import TRUST, trust
+
 MAX_FRAME = 24 * 1024 * 1024  # bytes of one handed-over message: a client's largest, and what surrounds it
 CONNECT_S = 2.0
 _OWNER = re.compile(r"(?:^|[ ./,=])[a-z]{2,8}_w([0-9]{1,3})_")
+_NAMED_IN_BODY = ("/api/offer",)  # rtvi_calls.py: what follows an offer names its call in JSON
+_CALL = re.compile(rb'"pc_id"\s*:\s*"pc_w([0-9]{1,3})_')
+MAX_PEEKED, PEEK_S = 256 * 1024, 10.0  # bytes and seconds of such a body; beyond them the app says what is wrong
 _SCOPE = (
     *("type", "asgi", "http_version", "scheme", "server", "client", "root_path", "path", "raw_path"),
     *("query_string", "headers", "subprotocols", "method"),
@@ -45,10 +50,12 @@ def owner(identifier: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def named(scope: Scope) -> int | None:
-    """The process this request names: in its path, its query, its key, or as `?worker=2` (metrics, health)."""
+def named(scope: Scope, body: bytes = b"") -> int | None:
+    """The process this request names: in its path, query, key or body, or as `?worker=2` (metrics, health)."""
     if found := owner(scope["path"]):
         return found
+    if called := _CALL.search(body):
+        return int(called[1])
     query = scope.get("query_string", b"").decode("latin-1")
     if asked := re.search(r"(?:^|&)worker=([0-9]{1,3})(?:&|$)", query):
         return int(asked[1])
@@ -108,7 +115,10 @@ class HandOver:
         self.handed_over = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or (number := self._elsewhere(scope)) is None:
+        body = b""
+        if scope["type"] == "http" and scope["path"] in _NAMED_IN_BODY and scope["method"] in ("POST", "PATCH"):
+            body, receive = await _peeked(receive)
+        if scope["type"] == "lifespan" or (number := self._elsewhere(scope, body)) is None:
             await self._app(scope, receive, send)
             return
         try:
@@ -131,9 +141,9 @@ class HandOver:
         """Nothing more is taken over."""
         self._board[self._crew.number] = DEAD
 
-    def _elsewhere(self, scope: Scope) -> int | None:
+    def _elsewhere(self, scope: Scope, body: bytes) -> int | None:
         mine = self._crew.number
-        if (number := named(scope)) is not None:
+        if (number := named(scope, body)) is not None:
             return number if number != mine and self._is_there(number) else None
         if opens_session(scope) and not self._has_room():
             return next(
@@ -163,6 +173,9 @@ class HandOver:
         try:
             last = ""
             while (message := await _get(reader)) is not None:
+                if message["type"] == TRUST:
+                    trust(scope)
+                    continue
                 last = message["type"]
                 await send(message)
             if last in ("websocket.accept", "websocket.send"):  # that process has ended in the middle of it
@@ -212,6 +225,7 @@ async def _serve(app: ASGIApp, crew: Crew, reader: asyncio.StreamReader, writer:
     scope["headers"] = [(name, value) for name, value in scope["headers"]]
     for place in ("client", "server"):
         scope[place] = tuple(scope[place]) if scope.get(place) else None
+    scope["extensions"][TRUST] = {"trust": lambda: writer.write(_frame({"type": TRUST}))}
     gone: Message = (
         {"type": "websocket.disconnect", "code": 1006} if scope["type"] == "websocket" else {"type": "http.disconnect"}
     )
@@ -225,11 +239,31 @@ async def _serve(app: ASGIApp, crew: Crew, reader: asyncio.StreamReader, writer:
     await app(scope, receive, send)
 
 
+async def _peeked(receive: Receive) -> tuple[bytes, Receive]:
+    """A request's body, and a `receive` that gives it again."""
+    kept: list[Message] = []
+    size = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(PEEK_S):
+            while not kept or (kept[-1].get("more_body") and size <= MAX_PEEKED):
+                kept.append(await receive())
+                size += len(kept[-1].get("body", b""))
+    body = b"".join(message.get("body", b"") for message in kept)
+
+    async def again() -> Message:
+        return kept.pop(0) if kept else await receive()
+
+    return body, again
+
+
 async def _put(writer: asyncio.StreamWriter, message: Any) -> None:
-    shown = {key: value for key, value in message.items() if value is not None}
-    frame = msgspec.msgpack.encode(shown)
-    writer.write(len(frame).to_bytes(4, "big") + frame)
+    writer.write(_frame(message))
     await writer.drain()
+
+
+def _frame(message: Any) -> bytes:
+    frame = msgspec.msgpack.encode({key: value for key, value in message.items() if value is not None})
+    return len(frame).to_bytes(4, "big") + frame
 
 
 async def _get(reader: asyncio.StreamReader) -> dict[str, Any] | None:

@@ -66,6 +66,10 @@ def test_g711_becomes_linear_at_8_khz() -> None:
     assert request == peer.AppendAudio(decode_alaw(b"\x01\x02\x03"), 8000, "e1")
 
 
+def test_large_sound_is_no_complex_message() -> None:
+    assert append(codec(), bytes(6_000_000)) == bytes(6_000_000)
+
+
 @pytest.mark.parametrize(
     "audio", ["%%%", "AAA", "AA AA", "AAAA\n", "=AAA", "AA==AAAA", "\u00e4\u00f6\u00fc", "A" * (MAX_APPEND + 4)]
 )
@@ -83,7 +87,8 @@ def test_base64_is_strict(audio: str) -> None:
         ("hello", "invalid_json", None, None),
         ('{"type":', "invalid_json", None, None),
         (b"\xff\xfe", "invalid_json", None, None),
-        ("[" * 100_000, "invalid_json", None, None),
+        ("[" * 10_000, "invalid_json", None, None),
+        ('{"event_id":"e1","type":"x","a":[' + "[]," * 70_000 + "0]}", "too_complex", None, None),
         ("[]", "invalid_type", None, None),
         ("null", "invalid_type", None, None),
         ("{}", "missing_required_parameter", "type", None),

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from starlette.types import Message
+from starlette.types import Message, Scope
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from voiceagent.core.peer import Notice, Request
@@ -23,6 +23,7 @@ MAX_MESSAGE = 16 * 1024 * 1024  # bytes
 # Close codes of RFC 6455, 7.4.1, and of the IANA registry (1013)
 NORMAL, POLICY, TOO_BIG, FAILED, TRY_LATER = 1000, 1008, 1009, 1011, 1013
 SEND_NOW = "voiceagent.send_now"  # the ASGI extension by which serving.py's connections send without a wait
+TRUST = "voiceagent.trust"  # ... and take messages of any size up to their limit; before, only small ones
 MAX_REASON = 120  # bytes; a close frame holds 123
 
 
@@ -38,6 +39,13 @@ class Bounds:
     max_errors: int = 100  # refused requests in a row
     play_timeout_s: float = 10.0
     close_timeout_s: float = 2.0
+
+
+def trust(scope: Scope) -> None:
+    """Whoever is at the other end has said who it is, and may send messages up to the server's limit."""
+    extension = (scope.get("extensions") or {}).get(TRUST) or {}
+    if "trust" in extension:
+        extension["trust"]()
 
 
 class WebSocketTransport:
@@ -62,6 +70,7 @@ class WebSocketTransport:
         self._send_now: Callable[[str | bytes], bool] = extension.get("send", _not_now)
         self._stop_waiting: Callable[[], None] | None = extension.get("wake")
         self._receiving: asyncio.Timeout | None = None
+        trust(socket.scope)
         self._work = asyncio.Event()  # the writer has something to do
         self._room = asyncio.Event()  # `play` may go on
         self._room.set()

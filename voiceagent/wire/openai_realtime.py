@@ -25,6 +25,7 @@ from voiceagent.wire.realtime_notices import error_event, plain_events
 from voiceagent.wire.realtime_playout import ServerPlayout
 from voiceagent.wire.realtime_responses import Event, Replies, parse_response
 from voiceagent.wire.realtime_session import Ground, Kind, SessionView, opening, session_object, updated
+from voiceagent.wire.untrusted import parse
 
 MAX_PENDING = 64  # session.updates not yet answered
 MAX_EVENT = 1024 * 1024  # characters of an event that carries no sound: most of it is kept, and comes back as an echo
@@ -68,7 +69,6 @@ class RealtimeCodec:
         self._playout = ServerPlayout() if server_playout else None
         audio_event = beta_dialect.AUDIO_DELTA if beta else "response.output_audio.delta"
         self._replies = Replies(f"conv_{secrets.token_hex(12)}", audio_event)
-        self._decode = msgspec.json.Decoder().decode
         self._encode = msgspec.json.Encoder().encode
         self._readers: Mapping[str, Callable[[Fields, str | None], Request | None]] = {
             "input_audio_buffer.append": self._append,
@@ -114,10 +114,7 @@ class RealtimeCodec:
 
     def receive(self, message: str | bytes) -> Request | None:
         """One client event. Raises RequestError, which carries the event's own id where it has one."""
-        try:
-            decoded = self._decode(message)
-        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise RequestError("The message is not valid JSON.", code="invalid_json") from error
+        decoded = parse(message)
         event = Fields(decoded, "")
         request_id = event.identity("event_id")
         try:

@@ -15,6 +15,7 @@ import msgspec
 from voiceagent.core.items import Message, TextPart, ToolOutput
 from voiceagent.errors import RequestError
 from voiceagent.wire.fields import MAX_ID, Fields, too_long, wrong_value
+from voiceagent.wire.untrusted import parse
 
 LABEL = "rtvi-ai"
 SIGNALLING = "signalling"  # SmallWebRTC's own, which has no label
@@ -22,7 +23,6 @@ MAJOR = 2  # of the protocol
 MAX_MESSAGE = 1024 * 1024  # characters of one message: what Pipecat's own clients send at most
 MAX_TYPE = 100
 _VERSION = re.compile(r"\d{1,6}(\.\d{1,6}){0,2}")
-_decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -69,10 +69,7 @@ def envelope(text: str) -> Envelope:
     """The message in its envelope, whose id goes into the error where the rest is wrong."""
     if len(text) > MAX_MESSAGE:
         raise too_long("", MAX_MESSAGE)
-    try:
-        message = Fields(_decode(text), "")
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise RequestError("The message is not valid JSON.", code="invalid_json") from error
+    message = Fields(parse(text), "")
     id = message.text("id", MAX_ID)
     try:
         if message.get("type") == SIGNALLING and not message.has("label"):

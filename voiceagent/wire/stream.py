@@ -21,6 +21,7 @@ from voiceagent.errors import RequestError
 from voiceagent.wire import Reaction
 from voiceagent.wire.fields import MAX_ID, Fields, too_long, wrong_value
 from voiceagent.wire.realtime_options import parse_tool_choice, parse_tools, voice_of_engine
+from voiceagent.wire.untrusted import parse
 
 VERSION = 1
 MAX_SOUND = 1024 * 1024  # bytes of one binary message: 32 s at 16 kHz
@@ -31,7 +32,6 @@ PCM_RATES = (8000, 16000, 24000, 48000)
 G711_RATE = 8000
 Event = dict[str, Any]
 
-_decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 _DECODERS: Mapping[Encoding, Callable[[bytes], bytes]] = {"pcmu": decode_ulaw, "pcma": decode_alaw}
 _ENCODERS: Mapping[Encoding, Callable[[bytes], bytes]] = {"pcmu": encode_ulaw, "pcma": encode_alaw}
@@ -245,10 +245,7 @@ def _event(message: str | bytes) -> Fields:
         raise RequestError("The first message is an event: JSON as text.", code="invalid_json")
     if len(message) > MAX_EVENT:
         raise too_long("", MAX_EVENT)
-    try:
-        return Fields(_decode(message), "")
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise RequestError("The message is not valid JSON.", code="invalid_json") from error
+    return Fields(parse(message), "")
 
 
 def _format(fields: Fields | None, otherwise: StreamFormat) -> StreamFormat:
