@@ -295,6 +295,7 @@ EXAMPLE = '[llm]\nengine = "example"\n'
         ("\ngreeting = 'Hi'", 'agent.toml:2: unknown key "greeting"; allowed: asr, asr_fallback, auth, '),
         ("[auth]\nkeys = ['a']", "agent.toml:2: [auth] keys is a secret: set it in the environment"),
         ("[turn]\nsilence_s = -1", "agent.toml:2: [turn] silence_s must be at least 0, not -1"),
+        ("[turn]\nmax_utterance_s = 0", "agent.toml:2: [turn] max_utterance_s must be at least 1, not 0"),
         ("[turn]\noverlap_words = 0", "agent.toml:2: [turn] overlap_words must be at least 1"),
         ("[turn]\nmode = 'auto'", "agent.toml:2: [turn] mode must be one of: semantic, silence, manual, native, not "),
         ("[turn]\nmode = 'native'", 'agent.toml:2: [turn] mode "native" goes with a [duplex] engine, and only with'),

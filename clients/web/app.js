@@ -29,7 +29,9 @@ let latency = new Latency();
 let heard = []; // voice-to-voice of every turn, ms
 let key = '';
 let roundTrip; // of the network, ms
-let unsaid = null; // a message typed before there was a connection
+let unsaid = []; // messages typed before there was a connection
+let spoken = true; // the last talk was begun with a microphone
+let opening = false; // sound is being opened, and no connection yet
 let countdown = 0;
 
 // --- beginning and ending ---------------------------------------------------------------------------------------------
@@ -38,12 +40,15 @@ async function begin({ microphone = true } = {}) {
   if (document.body.dataset.state !== 'idle') return;
   controls.showTrouble('');
   controls.showState('connecting');
+  spoken = microphone;
+  opening = true;
   try {
-    await sound.open(microphone ? $('microphone').value : null);
+    if (!(await sound.open(microphone ? $('microphone').value : null))) return; // ended meanwhile
   } catch (error) {
     finish(error instanceof Trouble ? error : new Trouble('unsupported', { detail: error.message }));
     return;
   }
+  opening = false;
   controls.fillPickers();
   fresh();
   connection.prefer = microphone ? $('transport').value : 'websocket';
@@ -64,10 +69,10 @@ function fresh() {
 
 function finish(trouble) {
   clearInterval(countdown);
+  opening = false;
   conversation.settle();
   conversation.enter('idle');
   sound.close();
-  unsaid = null;
   talking.pushToTalk(false);
   showPushing(false);
   controls.showState('idle');
@@ -75,6 +80,7 @@ function finish(trouble) {
   for (const who of ['mic', 'agent']) controls.showLevel(who, 0);
   const asks = trouble?.kind === 'key' || trouble?.kind === 'wrong-key';
   controls.askForKey(asks);
+  if (!asks) $('words').value = [...unsaid.splice(0), $('words').value].join(' ').trim();
   const tone = trouble?.kind === 'ended' ? 'calm' : 'alarm';
   controls.showTrouble(trouble && trouble.kind !== 'key' ? trouble.message : '', { tone });
   controls.announce(trouble ? '' : 'The conversation is over.');
@@ -82,16 +88,21 @@ function finish(trouble) {
 
 $('talk').addEventListener('click', () => {
   if (document.body.dataset.state === 'idle') begin();
-  else connection.stop();
+  else end();
 });
 
-window.addEventListener('pagehide', () => connection.stop()); // so that the server need not wait for us
+function end() {
+  connection.stop();
+  if (opening) finish(null);
+}
+
+window.addEventListener('pagehide', end); // so that the server need not wait for us
 
 $('key-form').addEventListener('submit', (event) => {
   event.preventDefault();
   key = $('key').value.trim();
   controls.askForKey(false);
-  begin();
+  begin({ microphone: spoken });
 });
 
 // --- the connection ---------------------------------------------------------------------------------------------------
@@ -148,8 +159,7 @@ setInterval(async () => {
 conversation.addEventListener('session', ({ detail }) => {
   timeline.newSession();
   talking.begin(detail.resumed);
-  if (unsaid) talking.say(unsaid);
-  unsaid = null;
+  if (unsaid.length) talking.say(...unsaid.splice(0));
 });
 conversation.addEventListener('entry', ({ detail }) => captions.show(detail.entry));
 conversation.addEventListener('gone', ({ detail }) => captions.remove(detail.entry));
@@ -206,7 +216,7 @@ $('composer').addEventListener('submit', (event) => {
   if (document.body.dataset.state === 'open') {
     talking.say(text);
   } else {
-    unsaid = text;
+    unsaid.push(text);
     begin({ microphone: false });
   }
 });

@@ -6,6 +6,7 @@ import { NoWebRtc, WebRtcLink } from './webrtc.js';
 import { WebSocketLink } from './websocket.js';
 
 const BACKOFF_S = [0.3, 1, 2, 4, 8];
+const ASK_MS = 10_000; // for what is asked before a link is opened
 const SESSION = { type: 'realtime', voiceagent: { events: true } };
 
 /**
@@ -18,6 +19,7 @@ export class Connection extends EventTarget {
   #sound;
   #wanted = false;
   #wake = () => {};
+  #asking = new AbortController(); // of the attempt to connect
   #token = null;
   #noWebRtc = false;
 
@@ -37,6 +39,8 @@ export class Connection extends EventTarget {
     this.#noWebRtc = false;
     for (let attempt = 0; this.#wanted; ) {
       let trouble;
+      const asking = (this.#asking = new AbortController());
+      setTimeout(() => asking.abort(), ASK_MS);
       try {
         this.#state('connecting', { attempt });
         const { over } = await this.#open(key);
@@ -63,6 +67,7 @@ export class Connection extends EventTarget {
   stop() {
     this.#wanted = false;
     this.#token = null;
+    this.#asking.abort();
     this.link?.close();
     this.#wake();
   }
@@ -99,6 +104,7 @@ export class Connection extends EventTarget {
   }
 
   async #through(link, path, key, iceServers) {
+    if (!this.#wanted) throw new Trouble('ended');
     const url = new URL(path, this.#base);
     url.searchParams.set('voiceagent_events', '1');
     if (this.#token) url.searchParams.set('resume', this.#token);
@@ -118,7 +124,7 @@ export class Connection extends EventTarget {
   async #ask(key) {
     let ready, models;
     try {
-      ready = await fetch(new URL('../readyz', this.#base));
+      ready = await this.#get('../readyz');
       models = await this.#get('models', key);
     } catch {
       throw new Trouble('unreachable');
@@ -139,7 +145,8 @@ export class Connection extends EventTarget {
   }
 
   #get(path, key) {
-    return fetch(new URL(path, this.#base), { headers: key ? { Authorization: `Bearer ${key}` } : {} });
+    const { signal } = this.#asking;
+    return fetch(new URL(path, this.#base), { signal, headers: key ? { Authorization: `Bearer ${key}` } : {} });
   }
 
   #receive(event) {

@@ -17,29 +17,36 @@ export class Sound extends EventTarget {
   #remote = null;
   #source = null;
 
-  /** Opens context and microphone (null: none, "": the default). Raises Trouble. Call it in a user's gesture. */
+  /** Opens context and microphone (null: none, "": the default), in a user's gesture. False: closed meanwhile. Raises Trouble. */
   async open(deviceId) {
     if (!navigator.mediaDevices?.getUserMedia || !window.AudioWorkletNode) throw new Trouble('unsupported');
-    this.context = new AudioContext({ latencyHint: 'interactive' });
-    const resumed = this.context.resume();
-    await this.context.audioWorklet.addModule('worklets.js');
-    this.capture = new AudioWorkletNode(this.context, 'capture', { ...MONO, numberOfOutputs: 0 });
-    this.capture.port.onmessage = ({ data }) => this.#captured(data);
-    this.player = new AudioWorkletNode(this.context, 'player', { numberOfInputs: 0, outputChannelCount: [1] });
-    this.player.port.onmessage = ({ data }) => this.#played(data);
-    this.player.connect(this.context.destination);
+    const context = (this.context = new AudioContext({ latencyHint: 'interactive' }));
     try {
-      if (deviceId !== null) await this.useMicrophone(deviceId);
-    } catch (trouble) {
+      await this.#begin(context, deviceId);
+    } catch (error) {
+      if (context !== this.context) return false;
       this.close();
-      throw trouble;
+      throw error;
     }
+    return context === this.context;
+  }
+
+  async #begin(context, deviceId) {
+    const resumed = context.resume().catch(() => {}); // it was closed
+    await context.audioWorklet.addModule(new URL('worklets.js', import.meta.url));
+    if (context !== this.context) return;
+    this.capture = new AudioWorkletNode(context, 'capture', { ...MONO, numberOfOutputs: 0 });
+    this.capture.port.onmessage = ({ data }) => this.#captured(data);
+    this.player = new AudioWorkletNode(context, 'player', { numberOfInputs: 0, outputChannelCount: [1] });
+    this.player.port.onmessage = ({ data }) => this.#played(data);
+    this.player.connect(context.destination);
+    if (deviceId !== null) await this.useMicrophone(deviceId);
     await Promise.race([resumed, new Promise((done) => setTimeout(done, RESUME_MS))]);
     await this.useSpeaker(this.#sink);
   }
 
   close() {
-    this.stream?.getTracks().forEach((track) => track.stop());
+    release(this.stream);
     this.#element.srcObject = null;
     this.context?.close().catch(() => {}); // not waited for, for the same reason
     this.context = this.stream = null;
@@ -50,18 +57,21 @@ export class Sound extends EventTarget {
     return this.stream?.getAudioTracks()[0] ?? null;
   }
 
-  /** Uses this microphone from now on. Raises Trouble; then the old one goes on. */
+  /** Uses this microphone from now on. Raises Trouble; then the old one goes on. Allowed after `close`, it is let go. */
   async useMicrophone(deviceId) {
+    const { context } = this;
     const audio = deviceId ? { ...PROCESSING, deviceId: { exact: deviceId } } : PROCESSING;
     let stream;
     try {
       stream = await navigator.mediaDevices.getUserMedia({ audio });
     } catch (error) {
+      if (context !== this.context) return;
       if (error.name === 'OverconstrainedError' && deviceId) return this.useMicrophone(''); // it was unplugged
       throw Trouble.ofMicrophone(error);
     }
+    if (context !== this.context) return release(stream);
     this.#source?.disconnect();
-    this.stream?.getTracks().forEach((track) => track.stop());
+    release(this.stream);
     this.stream = stream;
     this.#source = this.context.createMediaStreamSource(stream);
     this.#source.connect(this.capture);
@@ -103,8 +113,8 @@ export class Sound extends EventTarget {
   /** Stops at once. Returns {item, played} when something was cut, null when nothing was left to play. */
   flush() {
     const { item, played, queued } = this.playing;
+    this.player?.port.postMessage({ flush: true }); // always: `queued` may be out of date
     if (!queued) return null;
-    this.player.port.postMessage({ flush: true });
     this.playing = { item, played, queued: 0 };
     return { item, played };
   }
@@ -143,6 +153,10 @@ export class Sound extends EventTarget {
   #level(who, { level, at }) {
     this.dispatchEvent(new CustomEvent('level', { detail: { who, level, at } }));
   }
+}
+
+function release(stream) {
+  stream?.getTracks().forEach((track) => track.stop());
 }
 
 /** Microphones and speakers as {id, label}; labels are empty until the microphone was allowed once. */

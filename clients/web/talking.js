@@ -30,12 +30,15 @@ export class Talking {
     this.#connection.link?.cut();
   }
 
-  say(text) {
+  /** Several are answered together. */
+  say(...texts) {
     this.interrupt();
-    const id = `item_${crypto.getRandomValues(new Uint32Array(3)).join('')}`.slice(0, 32);
-    this.#conversation.put(id, 'user', { text, heard: text.length, final: true, typed: true });
-    const item = { id, type: 'message', role: 'user', content: [{ type: 'input_text', text }] };
-    this.#connection.send({ type: 'conversation.item.create', item });
+    for (const text of texts) {
+      const id = `item_${crypto.getRandomValues(new Uint32Array(3)).join('')}`.slice(0, 32);
+      this.#conversation.put(id, 'user', { text, heard: text.length, final: true, typed: true });
+      const item = { id, type: 'message', role: 'user', content: [{ type: 'input_text', text }] };
+      this.#connection.send({ type: 'conversation.item.create', item });
+    }
     this.#connection.send({ type: 'response.create' });
   }
 

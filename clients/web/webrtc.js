@@ -3,6 +3,7 @@
 import { Trouble } from './troubles.js';
 
 const CONNECT_MS = 4000; // after which UDP is taken to be blocked
+const ANSWER_MS = 30_000; // after which an offer that is not answered is withdrawn
 const GATHER_MS = 1000; // for STUN and TURN servers, before the offer is sent with what is there
 const DISCONNECTED_MS = 3000; // without an answer to ICE's checks, after which the connection is given up
 const NOT_FOUND = 'session_not_found'; // error code of a resume token that opens nothing any more
@@ -40,14 +41,10 @@ export class WebRtcLink extends EventTarget {
     this.#peer.ontrack = ({ streams, track }) => this.#sound.hear(streams[0] ?? new MediaStream([track]));
     this.#peer.addTrack(this.#sound.track, this.#sound.stream);
     this.#channel = this.#peer.createDataChannel('oai-events');
-    const opened = this.#opened(connectMs);
-    opened.catch(() => {}); // it may fail while the offer is still on its way
+    const opened = this.#opened(connectMs); // or failed, which no step of the negotiation may outlast
     this.#peer.onconnectionstatechange = () => this.#watch();
     try {
-      await this.#peer.setLocalDescription();
-      if (iceServers.length) await this.#gathered();
-      await this.#peer.setRemoteDescription({ type: 'answer', sdp: await this.#offer(url, session) });
-      await opened;
+      await Promise.all([opened, this.#negotiate(url, session, iceServers)]);
     } catch (error) {
       this.close();
       throw error instanceof Trouble ? error : new NoWebRtc(error.message);
@@ -119,11 +116,21 @@ export class WebRtcLink extends EventTarget {
     });
   }
 
+  async #negotiate(url, session, iceServers) {
+    await this.#peer.setLocalDescription();
+    if (iceServers.length) await this.#gathered();
+    if (this.#over) return;
+    const sdp = await this.#offer(url, session);
+    if (this.#over) this.close(); // too late: the server need not wait for us
+    else await this.#peer.setRemoteDescription({ type: 'answer', sdp });
+  }
+
   async #offer(url, session) {
     const form = new FormData();
     form.append('sdp', new Blob([this.#peer.localDescription.sdp], { type: 'application/sdp' }));
     form.append('session', new Blob([JSON.stringify(session)], { type: 'application/json' }));
-    const response = await fetch(url, { method: 'POST', headers: this.#headers(), body: form });
+    const signal = AbortSignal.timeout(ANSWER_MS);
+    const response = await fetch(url, { method: 'POST', headers: this.#headers(), body: form, signal });
     if (!response.ok) {
       const trouble = Trouble.ofResponse(response, Boolean(this.#key));
       if (trouble) throw trouble;

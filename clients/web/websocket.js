@@ -2,12 +2,15 @@
 
 import { Trouble } from './troubles.js';
 
+const CONNECT_MS = 10_000; // browsers wait for minutes
 const STALLED = 400_000; // bytes waiting to leave: some six seconds of microphone, so nothing is getting through
 
 export class WebSocketLink extends EventTarget {
   kind = 'websocket';
   #socket;
   #sound;
+  #refuse = () => {};
+  #late = 0; // timer of the connection
   #chunk = ({ detail }) => this.#append(detail);
 
   constructor(sound) {
@@ -15,27 +18,30 @@ export class WebSocketLink extends EventTarget {
     this.#sound = sound;
   }
 
-  /** Resolves when it is open. Raises Trouble "lost" when it is refused (a browser is not told why). */
+  /** Resolves when it is open. Raises Trouble: "lost" when it is refused (a browser is not told why) or closed meanwhile. */
   open({ url, key }) {
     url.protocol = url.protocol.replace('http', 'ws');
     const protocols = ['realtime', ...(key ? [`openai-insecure-api-key.${key}`] : [])];
     return new Promise((resolve, reject) => {
+      this.#refuse = reject;
       try {
         this.#socket = new WebSocket(url, protocols);
       } catch {
         reject(new Trouble('wrong-key')); // a key that cannot be a subprotocol
         return;
       }
+      this.#late = setTimeout(() => {
+        reject(new Trouble('unreachable'));
+        this.close();
+      }, CONNECT_MS);
       this.#socket.onopen = () => {
+        clearTimeout(this.#late);
         this.#sound.addEventListener('chunk', this.#chunk);
         this.#sound.send(true);
         resolve();
       };
       this.#socket.onmessage = ({ data }) => this.#take(JSON.parse(data));
-      this.#socket.onclose = ({ code, reason }) => {
-        reject(new Trouble('lost'));
-        this.#over({ code, reason });
-      };
+      this.#socket.onclose = ({ code, reason }) => this.#over({ code, reason });
     });
   }
 
@@ -88,9 +94,11 @@ export class WebSocketLink extends EventTarget {
   }
 
   #over(why) {
+    clearTimeout(this.#late);
+    this.#refuse(new Trouble('lost'));
     this.#sound.removeEventListener('chunk', this.#chunk);
     this.#sound.send(false);
-    this.#socket.onclose = this.#socket.onmessage = null;
+    if (this.#socket) this.#socket.onclose = this.#socket.onmessage = null;
     this.#sound.endOfPlay();
     this.dispatchEvent(new CustomEvent('over', { detail: why }));
   }

@@ -4,6 +4,7 @@
 
 const WIRE_RATE = 24000;
 const BLOCK_S = 0.02;
+const LONGEST_S = 0.2; // that the player waits before it begins
 
 /** Streaming windowed-sinc resampler. `push` takes and gives Float32Array; delay is `half` input samples. */
 class Resampler {
@@ -126,16 +127,21 @@ class Player extends AudioWorkletProcessor {
     this.waiting = true; // for enough to begin
     this.target = 0.06; // seconds to have before beginning; grows with every gap
     this.gain = 1;
+    this.fading = false; // to be dropped
+    this.ended = false; // no more is coming: running out is no gap
     this.port.onmessage = ({ data }) => this.take(data);
   }
 
   take({ item, pcm, end, flush }) {
     if (flush) {
-      this.fading = true;
+      if (this.waiting || !this.gain) this.drop(); // silent: there is nothing to fade
+      else this.fading = true;
     } else if (end) {
-      this.waiting = false;
+      this.ended = true;
+      this.waiting = !this.queue.length;
     } else {
-      this.fading = false;
+      if (this.fading) this.drop();
+      this.ended = false;
       const samples = this.resampler.push(Float32Array.from(new Int16Array(pcm), (value) => value / 32768));
       this.queue.push({ item, samples });
       this.queued += samples.length;
@@ -150,7 +156,7 @@ class Player extends AudioWorkletProcessor {
   }
 
   next() {
-    if (this.waiting || !this.queue.length) return 0;
+    if (this.waiting) return 0;
     const first = this.queue[0];
     if (first.item !== this.item) {
       this.item = first.item;
@@ -169,6 +175,16 @@ class Player extends AudioWorkletProcessor {
     if (this.queue.length) return;
     this.queued = 0;
     this.waiting = true;
+    if (!this.ended && !this.fading) this.target = Math.min(LONGEST_S, this.target * 1.5);
+  }
+
+  /** Forgets what was not played. */
+  drop() {
+    this.queue = [];
+    this.offset = this.queued = this.gain = 0;
+    this.waiting = true;
+    this.fading = false;
+    this.resampler.reset();
   }
 
   faded(sample) {
@@ -178,11 +194,7 @@ class Player extends AudioWorkletProcessor {
     }
     this.gain -= 1 / 128; // a cut without a click
     if (this.gain > 0) return sample * this.gain;
-    this.gain = 0;
-    this.fading = false;
-    this.queue = [];
-    this.shift();
-    this.resampler.reset();
+    this.drop();
     return 0;
   }
 

@@ -74,6 +74,8 @@ LACKING = {  # what a scene needs beside Chromium, where it is not here
     "relay": coturn.missing(),
     "firefox": NO_FIREFOX or loudspeaker.missing(),
     "mute_firefox": NO_FIREFOX,
+    "ending_firefox": NO_FIREFOX,
+    "late_permission_firefox": NO_FIREFOX,
 }
 PHONE = {"width": 390, "height": 844, "isMobile": True, "hasTouch": True}
 SCENES = {
@@ -103,6 +105,15 @@ SCENES = {
     "chromium": Scene("deaf", (), scenario="both"),
     "firefox": Scene("sounding", (), order={"firefox": FIREFOX}, scenario="both"),
     "mute_firefox": Scene("deaf", (), order={"firefox": FIREFOX}, scenario="soundless"),
+    "ending": Scene("deaf"),
+    "ending_firefox": Scene("deaf", (), order={"firefox": FIREFOX}, scenario="ending"),
+    "late_permission": Scene("deaf"),
+    "late_permission_firefox": Scene("deaf", (), order={"firefox": FIREFOX}, scenario="late_permission"),
+    "slow_answer": Scene("deaf"),
+    "silent_server": Scene("deaf"),
+    "typed_key": Scene("locked", order={"key": KEY}),
+    "typed_early": Scene("deaf"),
+    "elsewhere": Scene("deaf"),
     "busy_webrtc": Scene("narrow", order={"transport": "webrtc"}, scenario="busy"),
     "busy_websocket": Scene("narrow", order={"transport": "websocket"}, scenario="busy"),
 }

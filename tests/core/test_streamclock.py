@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceagent.core.streamclock import MAX_LAG_S, StreamClock
+from voiceagent.core.streamclock import MAX_LAG_S, SPARE_S, StreamClock
 
 
 def test_in_real_time_it_is_the_wall() -> None:
@@ -31,6 +31,40 @@ def test_jitter_keeps_its_place_and_a_gap_does_not() -> None:
     assert clock.arrived(0.5, 5.5 + MAX_LAG_S) == 5.5
     assert clock.arrived(0.5, 8.0) == 8.0, "nothing was sent for so long: the audio is new"
     assert clock.ahead == 0.0
+
+
+def test_what_is_lost_does_not_leave_the_rest_in_the_past() -> None:
+    clock, wall = StreamClock(), 5.0
+    for _ in range(100):
+        clock.arrived(0.02, wall := wall + 0.02)
+    wall += 0.8  # lost: no burst follows
+    lags = []
+    for _ in range(150):
+        wall += 0.02
+        lags.append(wall - clock.arrived(0.02, wall))
+    assert lags[0] == pytest.approx(0.8), "it may still come"
+    assert lags[-1] < SPARE_S and clock.ahead == 0.0
+
+
+def test_a_slow_microphone_never_lags_far() -> None:
+    clock, wall = StreamClock(), 5.0
+    clock.arrived(0.02, wall)
+    for _ in range(100_000):  # 200 ppm: a third of an hour would be 0.4 s
+        wall += 0.02 * 1.0002
+        assert wall - clock.arrived(0.02, wall) < SPARE_S + 0.001
+
+
+def test_what_comes_in_a_burst_after_all_has_its_place() -> None:
+    clock, wall = StreamClock(), 5.0
+    for _ in range(100):
+        clock.arrived(0.02, wall := wall + 0.02)
+    wall += 0.8
+    for _ in range(40):
+        end = clock.arrived(0.02, wall)
+    assert end == pytest.approx(wall)
+    for _ in range(200):
+        assert clock.arrived(0.02, wall := wall + 0.02) == pytest.approx(wall)
+    assert clock.ahead == pytest.approx(0.0, abs=1e-6)
 
 
 def test_places_in_the_stream() -> None:

@@ -198,8 +198,25 @@ def test_a_click_is_not_even_transcribed() -> None:
 def test_new_speech_after_a_noise_is_an_utterance_of_its_own() -> None:
     turns = overlapped()
     steps(turns, (4.3, e.SpeechStopped(4.2)))
-    assert turns.step(e.SpeechStarted(4.5), 4.6) == [DROPPED, e.BeginUtterance(3, 4.5), e.HoldPlayout(1)]
-    assert turns.step(e.FinalTranscript(2, 1, "why?"), 4.7) == [], "what it was no longer matters"
+    assert turns.step(e.SpeechStarted(4.75), 4.85) == [DROPPED, e.BeginUtterance(3, 4.75), e.HoldPlayout(1)]
+    assert turns.step(e.FinalTranscript(2, 1, "why?"), 4.9) == [], "what it was no longer matters"
+
+
+def test_a_short_first_word_belongs_to_what_follows() -> None:
+    """ "No. Cancel the second one.", faster than the "no" can be transcribed."""
+    turns = overlapped()
+    assert turns.step(e.SpeechStopped(4.2), 4.3)[0] == e.ResumePlayout(1)
+    assert turns.step(e.SpeechStarted(4.35), 4.45) == [e.HoldPlayout(1)]
+    assert isinstance(turns.user, Talking) and turns.user.began == pytest.approx(4.15), "the silence is no voice"
+    assert turns.step(e.FinalTranscript(2, 1, "No."), 4.5) == [], "of the pause before"
+    told = turns.step(e.PartialTranscript(2, "No, cancel the"), 4.7)
+    assert isinstance(told[0], e.AnnounceSpeechStarted) and told[1:] == INTERRUPTED[1:]
+
+
+def test_a_third_sound_is_something_new() -> None:
+    turns = overlapped()
+    steps(turns, (4.2, e.SpeechStopped(4.16)), (4.32, e.SpeechStarted(4.3)), (4.36, e.SpeechStopped(4.34)))
+    assert e.DropUtterance(2, announced=False) in turns.step(e.SpeechStarted(4.5), 4.55)
 
 
 def test_an_answer_to_a_question_interrupts() -> None:
@@ -239,6 +256,36 @@ def test_a_verdict_that_is_taken_back_too_early_waits_for_the_limit() -> None:
 # --- silence ----------------------------------------------------------------------------------------------------------
 
 IDLE = replace(SILENCE, idle_timeout_s=5.0, idle_limit=2, reprompt="Are you still there?")
+
+
+@pytest.mark.parametrize("seconds", [None, 0.0])
+def test_without_an_idle_time_nobody_is_asked(seconds: float | None) -> None:
+    turns = speaking(replace(IDLE, idle_timeout_s=seconds))
+    steps(turns, (6.0, e.PlayoutFinished(1)))
+    assert turns.deadline is None
+
+
+def test_nothing_to_say_is_said_in_the_models_words() -> None:
+    policy = replace(IDLE, reprompt="", greeting="")
+    assert machine(policy).live is None, "an empty greeting is none"
+    greeted = TurnMachine(replace(policy, greet=True))
+    assert greeted.step(e.SessionStarted(), 0.0) == [e.StartReply(1, "greeting")]
+    turns = speaking(policy)
+    steps(turns, (3.0, e.PlayoutFinished(1)))
+    assert at_deadline(turns) == [e.AnnounceIdle(8.0), e.StartReply(2, "idle")]
+
+
+def test_who_types_is_not_idle() -> None:
+    turns = speaking(IDLE)
+    steps(turns, (3.0, e.PlayoutFinished(1)))
+    for reply in range(2, 12, 2):
+        over = turns.deadline
+        assert over is not None
+        assert idled(turns, reply, over + 1.0)[0] == e.AnnounceIdle(over)
+        steps(turns, (over + 2.0, e.MessageAdded()))
+        assert turns.deadline == over + 7.0
+        steps(turns, (over + 3.0, e.ReplyRequested()), (over + 3.5, e.PlayoutStarted(reply + 1)))
+        steps(turns, (over + 4.0, e.PlayoutFinished(reply + 1)))
 
 
 def idled(turns: TurnMachine, reply: int, over: float) -> list[e.Command]:

@@ -307,6 +307,7 @@ def test_coughs_never_kill_a_reply(noises: list[str]) -> None:
             world.voice()
             world.wait(0.25)
             world.voice()
+            world.final("", -1)
         elif waited + 1.0 < world.policy.first_audio_timeout_s:
             waited += 1.0
             world.wait(1.0)

@@ -169,3 +169,13 @@ def test_a_model_that_speaks_when_it_likes_has_no_voice_for_apologies() -> None:
     turns = machine(replace(POLICY, mode="native"))
     turns.step(e.ReplyRequested(), 1.0)
     assert turns.step(e.ReplyFailed(1, "tts"), 1.1) == STOPPED
+
+
+def test_a_question_that_was_understood_is_answered_before_another_is_asked_about() -> None:
+    turns = TurnMachine(replace(SILENCE, greeting="This call is recorded.", greeting_must_finish=True))
+    steps(turns, (0.0, e.SessionStarted()), (0.5, e.PlayoutStarted(1)))
+    steps(turns, (1.1, e.SpeechStarted(1.0)), (2.1, e.SpeechStopped(2.0)), (2.3, e.FinalTranscript(1, 1, QUESTION)))
+    turns.step(e.DeadlinePassed(), 2.6)
+    steps(turns, (3.1, e.SpeechStarted(3.0)), (3.5, e.PlayoutFinished(1)), (4.1, e.SpeechStopped(4.0)))
+    told = turns.step(e.RecognitionFailed(2, 1), 4.3)
+    assert told[-1] == e.StartReply(2, "turn"), "and no apology"

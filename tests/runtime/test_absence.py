@@ -10,7 +10,7 @@ from tests.runtime.talking import Peer, engines, options, talk, virtually
 from tests.runtime.test_replies import check_order
 from voiceagent.core import peer as p
 from voiceagent.core.items import AudioPart, Message, ToolCall, ToolOutput
-from voiceagent.core.policy import TurnPolicy
+from voiceagent.core.policy import TurnMode, TurnPolicy
 from voiceagent.runtime.absence import MAX_CHARACTERS, MAX_ITEMS, newest
 
 STORY = "Once upon a time there was a king. He had three daughters and a horse."
@@ -95,6 +95,58 @@ async def test_somebody_who_is_back_at_once_goes_on_speaking() -> None:
         await peer.until(p.ReplyEnded)
         assert len(peer.told(p.ReplyCreated)) == 1
         check_order(peer)
+
+
+@virtually
+async def test_what_was_said_into_a_dead_connection_was_not_heard() -> None:
+    async with talk(engines(["Tell me a story."], [STORY, STORY])) as peer:
+        await peer.say(0)
+        await peer.until(p.ReplyCreated)
+        await peer.until(p.ReplyEnded, quiet=False)  # no sound comes any more, and nobody knows why
+        await asyncio.sleep(10.0)
+        assert peer.heard == ["user: Tell me a story.", f"assistant: {STORY}"], "nothing is tested"
+        await peer.asks(p.PeerLost())
+        assert peer.heard == ["user: Tell me a story.", "assistant: "]
+        await back(peer)
+        await peer.until(p.ReplyEnded, 2)
+        assert peer.heard[-1] == f"assistant: {STORY}"
+
+
+@virtually
+async def test_what_had_been_played_when_the_sound_stopped_coming_was_heard() -> None:
+    async with talk(engines(["Tell me a story."], [STORY])) as peer:
+        await peer.say(0)
+        await peer.until(p.MessageAudio)
+        await peer.quiet(2.0)
+        await asyncio.sleep(20.0)
+        await peer.asks(p.PeerLost())
+        told = peer.heard[-1].removeprefix("assistant: ")
+        assert STORY.startswith(told) and 0 < len(told) < len(STORY)
+        await back(peer)
+        await peer.quiet(2.0)
+        assert len(peer.told(p.ReplyCreated)) == 1, "the user knows what was being said"
+
+
+@pytest.mark.parametrize("mode", ["manual", "semantic"])
+def test_who_does_not_stream_may_have_listened(mode: TurnMode) -> None:
+    """Push to talk, and those who only type."""
+
+    @virtually
+    async def story() -> None:
+        async with talk(engines(["Hi."], [STORY]), options(TurnPolicy(mode=mode))) as peer:
+            if mode == "manual":
+                await peer.say(0)
+                await peer.asks(p.CommitInput())
+            else:
+                await peer.asks(p.CreateItem(message(90)))
+            await asyncio.sleep(5.0)
+            await peer.asks(p.CreateReply())
+            await peer.until(p.ReplyEnded, quiet=False)
+            await asyncio.sleep(5.0)
+            await peer.asks(p.PeerLost())
+            assert peer.heard[-1] == f"assistant: {STORY}"
+
+    story()
 
 
 @virtually

@@ -12,6 +12,7 @@ from voiceagent.core import peer as p
 from voiceagent.core.items import AudioPart, Item, Message, TextPart, ToolCall, ToolOutput
 from voiceagent.core.policy import TurnPolicy
 from voiceagent.ports import Engines
+from voiceagent.runtime.asking import LISTENS_S
 
 MANUAL = TurnPolicy(mode="manual")
 ACTIVE = "conversation_already_has_active_response"
@@ -476,6 +477,56 @@ async def test_a_reply_that_waits_for_the_last_sound_begins_when_that_is_cleared
         await peer.until(p.ReplyEnded)
         told = await peer.asks(p.CreateReply(), p.ClearOutput())
         assert any(isinstance(notice, p.ReplyCreated) for notice in told)
+
+
+@virtually
+async def test_a_reply_that_is_asked_for_while_the_user_speaks_is_the_answer_to_that() -> None:
+    """Nobody could interrupt one that began in the middle of their words."""
+    async with talk(of_a_call(), options(tools=(p.Tool("look"),))) as peer:
+        await peer.say(0)
+        await peer.until(p.ReplyEnded)
+        await peer.say(1, 0.6)
+        told = await peer.asks(p.CreateItem(ToolOutput("", "call_0_0", "sunny")), p.CreateReply(request_id="r1"))
+        assert [type(notice) for notice in told] == [p.ItemAdded]
+        await peer.say(1, 0.6)
+        assert len(peer.told(p.ReplyCreated)) == 1
+        await peer.until(p.ReplyEnded, 2)
+        await peer.quiet(2.0)
+        assert len(peer.told(p.ReplyCreated)) == 2 and not peer.told(p.RequestFailed)
+        assert peer.heard == ["user: Look.", "user: And then?", "assistant: It is sunny."]
+
+
+@virtually
+async def test_a_voice_that_does_not_end_keeps_no_reply_back_for_ever() -> None:
+    async with talk(of_a_call(), options(tools=(p.Tool("look"),))) as peer:
+        await peer.say(0)
+        await peer.until(p.ReplyEnded)
+        await peer.say(1, 0.6)
+        await peer.asks(p.CreateItem(ToolOutput("", "call_0_0", "sunny")), p.CreateReply())
+        await peer.say(1, LISTENS_S - 0.1)
+        assert len(peer.told(p.ReplyCreated)) == 1
+        await peer.say(1, 0.2)
+        assert len(peer.told(p.ReplyCreated)) == 2
+
+
+@virtually
+async def test_what_is_typed_is_answered_whatever_the_microphone_hears() -> None:
+    async with talk(engines(["Noise."], ["Hello."])) as peer:
+        await peer.say(0, 0.6)
+        await peer.asks(p.CreateItem(written("")), p.CreateReply())
+        assert len(peer.told(p.ReplyCreated)) == 1
+
+
+@virtually
+async def test_a_reply_waits_while_the_agent_breaks_a_silence() -> None:
+    policy = TurnPolicy(idle_timeout_s=2.0, reprompt="Are you still there?")
+    async with talk(of_a_call(), options(policy, tools=(p.Tool("look"),))) as peer:
+        await peer.say(0)
+        await peer.until(p.IdleTimedOut)
+        await peer.asks(p.CreateItem(ToolOutput("", "call_0_0", "sunny")), p.CreateReply())
+        await peer.until(p.ReplyEnded, 3)
+        assert not peer.told(p.RequestFailed)
+        assert peer.heard[-2:] == ["assistant: Are you still there?", "assistant: It is sunny."]
 
 
 # --- at strange times ---------------------------------------------------------------------------------------------

@@ -141,6 +141,11 @@ class InputCleared:
 
 
 @dataclass(frozen=True, slots=True)
+class MessageAdded:
+    """The user said something without a voice: a message was added. Nobody is idle who writes."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReplyRequested:
     """The peer asks for a reply to the conversation as it stands. `must_finish`: nobody takes the floor from it."""
 
@@ -226,6 +231,7 @@ Event = (
     | TurnScored
     | InputCommitted
     | InputCleared
+    | MessageAdded
     | ReplyRequested
     | CancelRequested
     | NativeReplyStarted

@@ -44,6 +44,11 @@ class Talking:
     interrupted: bool = False  # this utterance stopped a reply
     heard: Heard = field(default_factory=Heard)
 
+    def pausing(self, at: float) -> Pausing:
+        """Their voice stopped."""
+        pause, partial = self.pauses + 1, self.partial
+        return Pausing(self.utterance, self.began, at, pause, self.overlap, partial, self.interrupted, self.heard)
+
 
 @dataclass(slots=True)
 class Pausing:
@@ -61,6 +66,11 @@ class Pausing:
     transcribed: float | None = None  # when `text` came
     expect: Expect = "any"  # the kind of answer that was asked for
     score: Score | None = None
+
+    def talking(self, began: float) -> Talking:
+        """The voice is on again. `began` may count the silence in between as none."""
+        text = self.text or self.partial
+        return Talking(self.utterance, began, self.overlap, self.pause, text, self.interrupted, self.heard)
 
 
 UserFloor = Quiet | Talking | Pausing

@@ -34,6 +34,7 @@ VERBATIM = 0.8  # ... from which several words are an echo, whatever the sound: 
 TRUSTED_S = 0.4  # recognisers hear "and I'm" in the first half of "mm-hmm"
 CLICK_S = 0.15  # no word is shorter: what is over by then is not even transcribed
 MUMBLED = 0.36  # confidence below which Whisper hears a hum as words (0.28-0.34; real ones 0.38-0.65)
+TOGETHER_S = 0.5  # of silence between two sounds that may belong together
 LINGER_S = 0.25  # how much longer "okay" may last than anything else before it is an interruption
 HUM_S = 0.75  # no "mm-hmm" is longer
 BACKGROUND_DB = 10.0  # so far below the user's usual level somebody else speaks, or a loudspeaker

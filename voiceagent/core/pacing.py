@@ -38,6 +38,11 @@ class Pacer:
         """Seconds the peer still has to play."""
         return max(0.0, self._end - now)
 
+    @property
+    def began(self) -> float:
+        """When the peer began to play, if it has played without a break since."""
+        return self._end - self.sent / self.rate
+
     def played(self, now: float) -> int:
         """Samples played by now."""
         return max(0, self.sent - round(self.rest_s(now) * self.rate))

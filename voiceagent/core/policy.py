@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 TurnMode = Literal["semantic", "silence", "manual", "native"]
@@ -41,12 +41,12 @@ class TurnPolicy:
     hold_limit_s: float = 2.5  # a hold never lasts longer
 
     # the ways out by time alone
-    max_utterance_s: float = 60.0
+    max_utterance_s: float = field(default=60.0, metadata={"min": 1})
     final_timeout_s: float = 3.0  # waiting for the final transcript
     wordless_s: float = 1.5  # loud voice of this length that has no words is asked about with `not_heard` (0: never)
     first_audio_timeout_s: float = 8.0  # waiting for a reply to be heard
     starved_timeout_s: float = 4.0  # a reply that stopped in the middle
-    idle_timeout_s: float | None = None  # nobody speaks: the agent does
+    idle_timeout_s: float | None = None  # nobody speaks: the agent does (0: never, too)
     idle_limit: int = 0  # so often in a row; then it hangs up (0: no limit)
     session_limit_s: float | None = None
 

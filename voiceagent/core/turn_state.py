@@ -145,6 +145,14 @@ class TurnState:
     def _may_interrupt(self, agent: Thinking | Speaking) -> bool:
         return self.policy.interrupt_reply and self.policy.mode != "manual" and not agent.must_finish
 
+    def _may_belong(self, user: Pausing, at: float) -> bool:
+        """Whether a short sound over the agent was the first word of what begins now: "No. Cancel it." Once only."""
+        return self.verdict == "noise" and user.pause == 1 and at - user.stopped <= overlap.TOGETHER_S
+
+    def _answers_itself(self) -> bool:
+        """Whether what the user is saying will be a turn, and get a reply, without the peer's help."""
+        return self.policy.create_reply and self.policy.mode in ("semantic", "silence")
+
     def _may_speculate(self) -> bool:
         policy = self.policy
         wanted = policy.speculate and policy.create_reply and self._side.governor.allows
@@ -194,7 +202,7 @@ class TurnState:
 
     def _idle_deadlines(self, user: Quiet) -> list[float]:
         match self.agent:
-            case Idle(since=since) if since is not None and self.policy.idle_timeout_s is not None:
+            case Idle(since=since) if since is not None and self.policy.idle_timeout_s:
                 return [max(since, user.since) + self.policy.idle_timeout_s]
         return []
 

@@ -59,6 +59,8 @@ class TurnMachine(TurnState):
                 return self._commit_by_peer(now)
             case e.InputCleared():
                 return self._drop(now)
+            case e.MessageAdded():
+                return self._wrote(now)
             case e.ReplyRequested():
                 return self._reply_requested(event.must_finish, now)
             case e.CancelRequested():
@@ -82,10 +84,10 @@ class TurnMachine(TurnState):
         if self._opened is not None:
             return []
         self._opened = now
-        if self.busy or (self.policy.greeting is None and not self.policy.greet):
-            return []
         policy = self.policy
-        return self._start("greeting", now, say=policy.greeting, must_finish=policy.greeting_must_finish)
+        if self.busy or not (policy.greeting or policy.greet):
+            return []
+        return self._start("greeting", now, say=policy.greeting or None, must_finish=policy.greeting_must_finish)
 
     def _policy_changed(self, policy: TurnPolicy, now: float) -> list[Command]:
         commands: list[Command] = []
@@ -111,17 +113,15 @@ class TurnMachine(TurnState):
         match self.user:
             case Talking():
                 return []
-            case Pausing(overlap=True) as user if (
-                self._side.held_since is None
-            ):  # that was nothing; this is something new
-                self.user = Quiet(now)
-                return [e.DropUtterance(user.utterance, announced=False), *self._utterance_begins(event, now)]
-            case Pausing() as user:  # the turn goes on
+            case Pausing(overlap=True) as user if self._side.held_since is None:  # that seemed to be nothing
+                if not self._may_belong(user, event.at):  # and this is something new
+                    self.user = Quiet(now)
+                    return [e.DropUtterance(user.utterance, announced=False), *self._utterance_begins(event, now)]
+                self.user = user.talking(user.began + event.at - user.stopped)
+                return self._hush(self.user, now)
+            case Pausing() as user:
                 self.pauses.add(event.at - user.stopped)
-                partial = user.text or user.partial
-                self.user = Talking(
-                    user.utterance, user.began, user.overlap, user.pause, partial, user.interrupted, user.heard
-                )
+                self.user = user.talking(user.began)
                 return self._side.cancel_draft("continued")
             case Quiet():
                 return self._utterance_begins(event, now)
@@ -136,24 +136,22 @@ class TurnMachine(TurnState):
                 heard = overlap.Heard(event.quieter_db, event.echo, compared=event.compared)
                 self.verdict = "undecided"
                 self.user = Talking(self._utterances, event.at, overlap=True, heard=heard)
-                loud = self._evidence_of(self.user, now).loud
-                return begin + (self._side.hold(now) if loud else self._side.duck(now))
+                return begin + self._hush(self.user, now)
         self.user = Talking(self._utterances, event.at)
         commands = begin + self._side.unduck()
         if self.policy.mode != "manual":
             commands.append(e.AnnounceSpeechStarted(self._utterances, event.at))
         return commands
 
+    def _hush(self, user: Talking, now: float) -> list[Command]:
+        return self._side.hold(now) if self._evidence_of(user, now).loud else self._side.duck(now)
+
     def _speech_stopped(self, event: e.SpeechStopped, now: float) -> list[Command]:
         was = self.user
         if not isinstance(was, Talking) or self.policy.mode == "manual":
             return []
-        if not was.overlap:
-            was.heard.quieter_db = event.quieter_db
-        pausing = Pausing(
-            was.utterance, was.began, event.at, was.pauses + 1, was.overlap, was.partial, was.interrupted, was.heard
-        )
-        self.user = pausing
+        was.heard.quieter_db = was.heard.quieter_db if was.overlap else event.quieter_db
+        self.user = pausing = was.pausing(event.at)
         if pausing.overlap and (commands := self._judge(now)):
             if self.user is not pausing:
                 return commands  # it was a noise
@@ -258,8 +256,8 @@ class TurnMachine(TurnState):
             e.CompleteTranscript(user.utterance, None),
             *self._side.cancel_draft("failed"),
         ]
-        if not self.policy.create_reply or self.busy:
-            return commands
+        if not self.policy.create_reply or self.busy or self._owed:  # what was understood is answered first
+            return commands + self._pay(now)
         self._asked_again = True
         say = "" if silently else self.policy.not_heard or self.policy.apology
         return commands + (self._apologise(say, now) if say else self._pay(now))
@@ -296,7 +294,7 @@ class TurnMachine(TurnState):
 
     def _waited(self, agent: Waiting, now: float) -> list[Command]:
         """The transcripts are there, or late: the reply that waited for them begins."""
-        if agent.origin == "turn" and not isinstance(self.user, Quiet):
+        if not isinstance(self.user, Quiet) and (agent.origin == "turn" or self._answers_itself()):
             self._side.floor, self._owed = Idle(now), True  # the user goes on: one reply to all of it
             return []
         return self._start(agent.origin, now, must_finish=agent.must_finish)
@@ -468,7 +466,12 @@ class TurnMachine(TurnState):
         if policy.idle_limit and self._idles >= policy.idle_limit:
             return self._end("idle", now)
         self._idles += 1
-        return [e.AnnounceIdle(now), *self._start("idle", now, say=policy.reprompt)]
+        return [e.AnnounceIdle(now), *self._start("idle", now, say=policy.reprompt or None)]
+
+    def _wrote(self, now: float) -> list[Command]:
+        self._idles = 0
+        self.user = Quiet(now) if isinstance(self.user, Quiet) else self.user
+        return []
 
     def _overlong(self, user: Talking, now: float) -> list[Command]:
         """A turn at its maximum length: commit what was said and go on listening under a new number."""

@@ -1,8 +1,9 @@
 """The peer's connection is lost, and it may come back: what the session does meanwhile, and what it says then.
 
 While the peer is away the agent is silent: the reply under way ends where it was heard, turns are still committed, and
-no reply begins. A peer that is back is told of the whole conversation, and answered if it was still owed an answer.
-Called by runtime/asking.py.
+no reply begins. A dead connection takes what is sent into it for a while, so nothing counts as heard from the moment on
+at which the peer's own sound stopped coming. A peer that is back is told of the whole conversation, and answered if it
+was still owed an answer. Called by runtime/asking.py.
 """
 
 from __future__ import annotations
@@ -32,17 +33,19 @@ class Absence:
     def begin(self) -> None:
         """Nobody listens."""
         session = self._session
-        session.post(e.PolicyChanged(replace(session.options.policy, create_reply=False, idle_timeout_s=None)))
+        session.post(e.PolicyChanged(replace(session.policy, create_reply=False, idle_timeout_s=None)))
+        since = session.silent_since()
+        unheard = since is not None and session.replies.lost(since)
         busy = session.machine.busy
         if busy:
             session.post(e.CancelRequested())
         asked = self._open_question()
-        self._answered = None if busy or asked is None else asked.id
+        self._answered = None if busy or unheard or asked is None else asked.id
 
     def end(self) -> None:
         """The peer is back, and knows nothing."""
         session = self._session
-        session.post(e.PolicyChanged(session.options.policy))
+        session.post(e.PolicyChanged(session.policy))
         session.tell(p.SessionOpened(session.id, session.options, resumed=True))
         for item, previous in newest(session.history.items):
             session.tell(p.ItemAdded(item, previous))

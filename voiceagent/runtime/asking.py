@@ -5,13 +5,15 @@ Called by runtime/listening.py for everything that is not audio. Changes nothing
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from voiceagent.core import events as e
 from voiceagent.core import peer as p
 from voiceagent.core.floors import Quiet, Waiting
-from voiceagent.core.items import Item
+from voiceagent.core.items import Item, Message
 from voiceagent.errors import RequestError
 from voiceagent.runtime.absence import Absence
 
@@ -19,17 +21,23 @@ if TYPE_CHECKING:
     from voiceagent.runtime.session import Session
 
 MUST_FINISH = "must_finish"  # metadata of a response that nobody may interrupt: {"must_finish": "true"}
+LISTENS_S = 5.0  # a reply that is asked for while the user speaks waits so long at most: the voice may be a noise
 LEAST_COMMIT_S = 0.1  # OpenAI Realtime: a commit needs 100 ms of audio
 
 
 class Asking:
     """Obeys Requests for one session."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, call_at: Callable[[float, Callable[[], None]], asyncio.TimerHandle]) -> None:
         self._session = session
+        self._call_at = call_at
+        self._loop = asyncio.get_running_loop()
+        self._due: p.CreateReply | None = None  # has waited long enough
+        self._listens: asyncio.TimerHandle | None = None  # while a reply may wait for the user to finish
+        self._wrote = False  # what the user typed is the newest thing said
         self._absence = Absence(session)
         self._wanted_by: str | None = None  # the request for the reply that waits, for a transcript or for the floor
-        self._owed: p.CreateReply | None = None  # came while the last sound of a reply played that is told as over
+        self._owed: p.CreateReply | None = None  # came while somebody spoke, or the agent by itself: see `_must_wait`
 
     def ask(self, request: p.Request) -> None:
         """Do it or tell the peer why not. Never raises for what a peer can send."""
@@ -41,15 +49,25 @@ class Asking:
     def stepped(self) -> None:
         """The machine took a step: a reply that is owed begins once both floors are free."""
         owed, machine = self._owed, self._session.machine
-        waits = self._only_sounds() if machine.busy else not isinstance(machine.user, Quiet)
-        if owed is not None and not waits and not machine.ended:
-            self._owed = None
-            self.ask(owed)  # refused where another reply has begun: the answer to whom spoke over that last sound
+        if owed is None or machine.ended or self._must_wait():
+            return
+        self._owed, self._due = None, owed
+        if not machine.busy or owed.spec != p.ReplySpec():
+            self.ask(owed)  # refused where another reply has begun: the answer to whom spoke meanwhile
+        # Else that answer is what was asked for: it knows all that the conversation holds.
 
-    def _only_sounds(self) -> bool:
-        """Whether the peer knows that the reply on the floor is over, and only its last sound still plays."""
-        reply = self._session.replies.active()
-        return reply is not None and reply.ended
+    def _must_wait(self) -> bool:
+        """Whether a reply can begin soon, but not now: nobody could interrupt one that begins while the user speaks.
+
+        Nor while the last sound of a reply plays that the peer knows to be over, or the agent breaks a silence. Whoever
+        types is answered at once.
+        """
+        machine, reply = self._session.machine, self._session.replies.active()
+        if machine.busy:
+            return reply is not None and (reply.ended or reply.origin in ("idle", "apology"))
+        if isinstance(machine.user, Quiet) or machine.policy.mode not in ("semantic", "silence"):
+            return False
+        return self._listens is not None
 
     def _ask(self, request: p.Request) -> None:
         session = self._session
@@ -84,6 +102,8 @@ class Asking:
                 if session.machine.reply is not None:
                     session.post(e.CancelRequested())
             case p.PeerLost():
+                self._owed = None
+                session.replies.want(p.ReplySpec())
                 self._absence.begin()
             case p.PeerResumed():
                 self._absence.end()
@@ -113,6 +133,9 @@ class Asking:
             raise RequestError(f"an item with the id {item.id!r} exists already", param="item.id")
         named = item if item.id else replace(item, id=session.new_id("item"))
         session.tell(p.ItemAdded(named, session.history.add(named, after)))
+        if isinstance(item, Message) and item.role == "user":
+            self._wrote = True
+            session.post(e.MessageAdded())
 
     def _reply(self, request: p.CreateReply) -> None:
         session, spec = self._session, request.spec
@@ -121,7 +144,7 @@ class Asking:
                 self._find(item)
         if not spec.in_conversation:
             session.replies.beside(spec)
-        elif self._owed is None and self._only_sounds():
+        elif self._owed is None and request is not self._due and self._waits():
             self._owed, self._wanted_by = request, request.request_id
         elif session.machine.busy:
             raise RequestError(
@@ -132,6 +155,18 @@ class Asking:
             session.replies.want(spec)
             self._wanted_by = request.request_id
             session.post(e.ReplyRequested((spec.metadata or {}).get(MUST_FINISH) == "true"))
+
+    def _waits(self) -> bool:
+        """Whether the reply that is asked for now has to wait; if so, not for ever."""
+        wrote, self._wrote = self._wrote, False
+        if self._listens is not None:
+            self._listens.cancel()
+        self._listens = None if wrote else self._call_at(self._loop.time() + LISTENS_S, self._listened)
+        return self._must_wait()
+
+    def _listened(self) -> None:
+        self._listens = None
+        self.stepped()
 
     def _cancel(self, reply_id: str | None) -> None:
         session = self._session

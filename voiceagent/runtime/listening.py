@@ -61,6 +61,7 @@ class Listening:
         self._rest = b""
         self._stall: asyncio.TimerHandle | None = None
         self._stall_at = 0.0  # loop time
+        self.last: float | None = None  # loop time of the latest audio
 
     def wake(self) -> None:
         """What is awaited may have changed."""
@@ -80,7 +81,7 @@ class Listening:
                 self._stall.cancel()
 
     async def _listen(self, request: AppendAudio) -> None:
-        self._stall_at = math.inf  # not while this is heard
+        self._stall_at, self.last = math.inf, self._loop.time()  # no stall while this is heard
         size = round(PIECE_S * request.rate) * BYTES_PER_SAMPLE
         for start in range(0, len(request.pcm), size):
             await self._keep_pace()

@@ -64,6 +64,16 @@ class Playout:
         pacer = self._pacers.get(reply.number)
         return 0 if pacer is None else pacer.played(self._loop.time())
 
+    def played_at(self, reply: Reply, when: float) -> int:
+        """Samples that were played at a loop time in the past. Where it was held or ran dry since, too few."""
+        pacer = self._pacers.get(reply.number)
+        return 0 if pacer is None else pacer.played(when)
+
+    def began(self, reply: Reply) -> float:
+        """The loop time at which the reply began to be played; where it was held or ran dry, a later one."""
+        pacer = self._pacers.get(reply.number)
+        return self._loop.time() if pacer is None else pacer.began
+
     def flush(self, reply: Reply) -> int:
         """Nothing more of this reply is played. Returns the samples that were."""
         pacer = self._pacers.get(reply.number)

@@ -31,6 +31,7 @@ from voiceagent.runtime.trace import ReplyRecord
 if TYPE_CHECKING:
     from voiceagent.runtime.session import Session
 
+STREAMING_S = 2.0  # before a reply began, its peer still sent sound: it is one whose sound never stops
 KEPT = 64  # replies whose account is kept for a late truncate
 OUT_OF_BAND = 4  # at a time
 
@@ -133,6 +134,23 @@ class Replies:
         status: Status = "completed" if account.complete and samples >= account.generated else "incomplete"
         self._session.history.set_heard(item_id, account.text_at(samples), duration, status)
         return duration
+
+    def lost(self, since: float) -> bool:
+        """The peer was gone from this loop time on: what was played later, nobody heard. True where there is any.
+
+        Of peers that had stopped sending sound long before a reply began nothing is known: they may have listened.
+        """
+        cut = False
+        for reply in self._replies.values():
+            account = reply.account
+            if reply.output == "text" or not account.rate or reply.message_index is None:
+                continue
+            played, most = self.playout.played_at(reply, since), self.playout.most(reply)
+            known = most if account.acked is None else account.acked
+            if played < known and since > self.playout.began(reply) - STREAMING_S:
+                self.acknowledge(reply.item_id, played / account.rate)
+                cut = True
+        return cut
 
     def active(self) -> Reply | None:
         """The reply on the floor."""

@@ -47,6 +47,7 @@ from voiceagent.runtime.timekeeping import Timekeeping
 from voiceagent.runtime.trace import Trace
 from voiceagent.runtime.voices import Print, Voices, prints
 
+GONE_S = 0.5  # without any sound of a peer that streams: beyond jitter
 ROUNDING_S = 1e-6  # the sum of two floats may fall short of a deadline
 CLOSE_NORMAL, CLOSE_BROKEN = 1000, 1011  # RFC 6455, 7.4.1
 
@@ -90,7 +91,7 @@ class Session:
         self._timer: asyncio.TimerHandle | None = None
         self._items: dict[int, tuple[str, float]] = {}  # utterance -> (item id, session time it began)
         self.replies = Replies(self, transport, self._graph.spawn, self._graph.call_at, fillers)
-        self._asking = Asking(self)
+        self._asking = Asking(self, self._graph.call_at)
         self._observing: Observing | None = None
         self._observe()
         self._recognising: Recognising | None = None
@@ -242,6 +243,18 @@ class Session:
         elif observing is None and wanted:
             items = {utterance: item_id for utterance, (item_id, _) in self._items.items()}
             self._observing = Observing(self, items, self._graph.call_at)
+
+    @property
+    def policy(self) -> TurnPolicy:
+        """How turns are taken while the peer is there."""
+        return self._policy(self.options)
+
+    def silent_since(self) -> float | None:
+        """Loop time of the last sound of a peer whose sound should never stop but has; None: nothing can be said."""
+        last = None if self._listening is None else self._listening.last
+        if last is None or self.options.policy.mode not in ("semantic", "silence"):
+            return None
+        return last if self._loop.time() - last > GONE_S else None
 
     def _policy(self, options: SessionOptions) -> TurnPolicy:
         """Nobody waits for the score of a turn detector there is not."""

@@ -119,7 +119,7 @@ def parse_turns(
         policy = policy if silence is None else replace(policy, silence_s=silence / 1000)
         if fields.has("idle_timeout_ms"):
             idle = fields.number("idle_timeout_ms", 0, 3_600_000)
-            policy = replace(policy, idle_timeout_s=None if idle is None else idle / 1000)
+            policy = replace(policy, idle_timeout_s=idle / 1000 if idle else None)
     else:
         if now.mode != "semantic":
             now, eagerness = replace(base, mode="semantic"), "auto"

@@ -171,7 +171,10 @@ export class Visitor {
   }
 }
 
-/** Runs in the page before its own scripts: counts what goes to the loudspeaker, keeps the peers, reroutes their packets. */
+/**
+ * Runs in the page before its own scripts: counts what goes to the loudspeaker, keeps the peers, reroutes their packets; keeps the
+ * microphone's tracks, which after `prompt()` come only when the user has said so: `allow()`.
+ */
 function tap(only) {
   const analysers = [];
   let sum = 0;
@@ -182,7 +185,21 @@ function tap(only) {
       for (const sample of buffer) sum += sample * sample;
     }
   }, 20);
-  window.tapped = { peers: [], energy: () => sum };
+  window.tapped = { peers: [], energy: () => sum, tracks: [] };
+
+  const devices = navigator.mediaDevices;
+  const getUserMedia = devices?.getUserMedia.bind(devices);
+  if (devices) {
+    devices.getUserMedia = async (...options) => {
+      await window.tapped.prompted;
+      const stream = await getUserMedia(...options);
+      window.tapped.tracks.push(...stream.getTracks());
+      return stream;
+    };
+  }
+  window.tapped.prompt = () => {
+    window.tapped.prompted = new Promise((allow) => (window.tapped.allow = allow));
+  };
 
   const connect = AudioNode.prototype.connect;
   AudioNode.prototype.connect = function (target, ...rest) {

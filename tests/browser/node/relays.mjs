@@ -1,6 +1,8 @@
-// Bad networks: a UDP relay that loses and reorders packets, and a TCP relay whose connections can be cut.
+// Bad networks: a UDP relay that loses and reorders packets, a TCP relay whose connections can be cut, an HTTP proxy that
+// keeps requests to itself.
 
 import dgram from 'node:dgram';
+import http from 'node:http';
 import net from 'node:net';
 
 /** Loses `loss` (0..1) of the packets and holds back every `reorder`th for 30 ms, each way; the same ones every time. */
@@ -95,5 +97,70 @@ export class TcpRelay {
       });
       socket.pipe(other);
     }
+  }
+}
+
+/** Requests (and WebSockets) whose "METHOD /path?query" matches `holds` wait, unanswered, until `release`. */
+export class HttpRelay {
+  asked = []; // "METHOD /path?query" of every request
+  holds = null;
+  #server = http.createServer((request, response) => this.#ask(request, response));
+  #where;
+  #go = () => {};
+  #released = new Promise((done) => (this.#go = done));
+
+  static async to(where, holds) {
+    const self = new HttpRelay();
+    const [host, port] = where.split(':');
+    Object.assign(self, { holds });
+    self.#where = { host, port: Number(port) };
+    self.#server.on('upgrade', (request, near) => self.#join(request, near));
+    await new Promise((done) => self.#server.listen(0, '127.0.0.1', done));
+    return self;
+  }
+
+  get url() {
+    return `http://127.0.0.1:${this.#server.address().port}/`;
+  }
+
+  /** Nothing is held any more, and what was held goes on. */
+  release() {
+    this.holds = null;
+    this.#go();
+  }
+
+  close() {
+    this.#server.close();
+    this.#server.closeAllConnections();
+  }
+
+  async #pass({ method, url }) {
+    const name = `${method} ${url}`;
+    this.asked.push(name);
+    if (this.holds?.test(name)) await this.#released;
+  }
+
+  async #ask(request, response) {
+    const { method, url: path, headers } = request;
+    response.on('error', () => {});
+    await this.#pass(request);
+    const far = http.request({ ...this.#where, method, path, headers }, (answer) => {
+      response.writeHead(answer.statusCode, answer.headers);
+      answer.pipe(response);
+    });
+    far.on('error', () => response.destroy());
+    request.pipe(far);
+  }
+
+  async #join(request, near) {
+    near.on('error', () => {});
+    await this.#pass(request);
+    const far = net.connect(this.#where);
+    far.on('error', () => near.destroy());
+    near.on('close', () => far.destroy());
+    const { method, url, rawHeaders } = request;
+    const headers = rawHeaders.map((part, index) => (index % 2 ? `${part}\r\n` : `${part}: `)).join('');
+    far.write(`${method} ${url} HTTP/1.1\r\n${headers}\r\n`);
+    near.pipe(far).pipe(near);
   }
 }

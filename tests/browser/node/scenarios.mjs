@@ -4,6 +4,7 @@
 
 import readline from 'node:readline';
 import { launch, Visitor } from './browser.mjs';
+import { ENDINGS } from './endings.mjs';
 import { TcpRelay, UdpRelay } from './relays.mjs';
 
 const answers = readline.createInterface({ input: process.stdin })[Symbol.asyncIterator]();
@@ -17,6 +18,8 @@ const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 const lines = (visitor) => visitor.page.$$eval('#captions li', (all) => all.length);
 
 const SCENARIOS = {
+  ...ENDINGS,
+
   /** A spoken question, an interrupted story, a typed question: over whatever the page chooses. */
   async talk(browser, { base, picture }) {
     const visitor = await Visitor.visit(browser, base);
