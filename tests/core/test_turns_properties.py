@@ -101,7 +101,7 @@ HOSTILE = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(ANY_POLICY, long_lists(st.tuples(st.sampled_from(DELAYS), AGO, HOSTILE)))
 def test_any_facts_in_any_order(policy: TurnPolicy, facts: list[tuple[float, float, object]]) -> None:
     """Nothing raises, no invariant breaks, and the same facts at the same times give the same orders."""
@@ -231,7 +231,7 @@ def act(world: World, move: Move) -> None:
     world.wait(0.0)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(POLICIES, moves(with_peer=True), st.booleans(), st.sampled_from((0.0, 0.004, 0.2)))
 def test_every_conversation_comes_to_rest(policy: TurnPolicy, played: list[Move], heard: bool, late_s: float) -> None:
     """No user turn with words ends in silence, and from every state time alone leads to two free floors."""
@@ -245,7 +245,7 @@ def test_every_conversation_comes_to_rest(policy: TurnPolicy, played: list[Move]
     assert world.replayed() == [commands for _, _, commands in world.steps]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(ANY_POLICY, st.data())
 def test_every_change_of_policy(policy: TurnPolicy, data: st.DataObject) -> None:
     """The same with a peer that changes its mind about how turns are taken."""

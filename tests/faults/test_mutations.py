@@ -223,7 +223,7 @@ async def test_mutated_events(tmp_path: Path, caplog: pytest.LogCaptureFixture, 
     loop = asyncio.get_running_loop()
     async with serving(tmp_path, caplog) as served, neighbour(served):
 
-        @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
         @given(st.lists(mutated(), min_size=1, max_size=6))
         def mutations(events: list[Any]) -> None:
             asyncio.run_coroutine_threadsafe(survives(served, events, beta=beta), loop).result()

@@ -229,7 +229,7 @@ def agrees(item: Message, case: Case, player: Player, voice: EvenVoice, played: 
     assert item.status == "completed" or played < sum(map(len, case.words)) * RATE
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(CASES)
 def test_what_is_said_to_be_heard_was(case: Case) -> None:
     run_virtual(converse(case))
