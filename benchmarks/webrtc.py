@@ -27,6 +27,7 @@ from benchmarks.capacity import cpu_s, rss_mb
 from benchmarks.machine import headline, percentile, report
 from benchmarks.webrtc_clients import FRAME_S, LOCAL, SPEECH, Voice, client, payloads
 from benchmarks.webrtc_delay import delays, growth
+from voiceagent.audio.opus import FRAME, VOICE_RATE
 from voiceagent.core import peer as p
 from voiceagent.core.peer import SessionOptions
 from voiceagent.errors import TransportError
@@ -34,7 +35,6 @@ from voiceagent.ports import Transport
 from voiceagent.server import Limits, create_app
 from voiceagent.transports.resumable import ResumableTransport
 from voiceagent.transports.webrtc import WebRtcTransport
-from voiceagent.transports.webrtc_opus import FRAME, VOICE_RATE
 
 # --- the server: python -m benchmarks.webrtc --serve ----------------------------------------------------------------
 

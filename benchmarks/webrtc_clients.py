@@ -15,9 +15,9 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import AudioStreamTrack
 from av import Packet
 
+from voiceagent.audio.opus import FRAME, VOICE_RATE, Encoder
 from voiceagent.calls import WebRtcOptions
 from voiceagent.transports.webrtc_ice import IceOptions
-from voiceagent.transports.webrtc_opus import FRAME, VOICE_RATE, Encoder
 
 PATH = "/v1/realtime/calls"
 FRAME_S = 0.02

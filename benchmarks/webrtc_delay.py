@@ -24,13 +24,13 @@ from rich.progress import Progress
 from benchmarks.growth import Point, medians, recovered, trend, verdict
 from benchmarks.machine import percentile
 from benchmarks.webrtc_clients import LOCAL, SPEECH, Voice, client, payloads
+from voiceagent.audio.opus import FRAME, VOICE_RATE
 from voiceagent.core import peer as p
 from voiceagent.core.peer import SessionOptions
 from voiceagent.ports import Transport
 from voiceagent.server import create_app
 from voiceagent.transports.resumable import ResumableTransport
 from voiceagent.transports.webrtc import WebRtcTransport
-from voiceagent.transports.webrtc_opus import FRAME, VOICE_RATE
 
 LOSS_S, LOST, REORDERED, REORDERED_S = 5.0, 0.05, 0.02, 0.03
 EVERY_S = 30.0  # from one stretch of losses to the next

@@ -79,7 +79,7 @@ HOMES = {"onnxruntime": 3, "google": 2, "aiortc": 4, "aioice": 2, "av": 2}
 
 # Third-party packages a room may import.
 EDGES: dict[str, set[str]] = {
-    "audio": {"numpy", "soxr"},
+    "audio": {"av", "numpy", "soxr"},
     "engines": {"httpx", "numpy", "soxr", *OPTIONAL},
     "transports": {"aioice", "aiortc", "av", "numpy", "pylibsrtp", "soundfile", "starlette", "uvicorn", "websockets"},
     "wire": {"google", "msgspec"},

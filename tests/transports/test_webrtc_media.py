@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from voiceagent.audio.opus import FRAME, RATE, VOICE_RATE, Decoder, Encoder
 from voiceagent.testing.loop import run_virtual
 from voiceagent.transports.webrtc_media import (
     MAX_BEHIND_S,
@@ -18,7 +19,6 @@ from voiceagent.transports.webrtc_media import (
     VoiceIn,
     VoiceOut,
 )
-from voiceagent.transports.webrtc_opus import FRAME, RATE, VOICE_RATE, Decoder, Encoder
 from voiceagent.wire.rtp import Rtp, is_rtcp, pack_rtp, parse_rtp
 
 Sent = list[tuple[float, Rtp]]

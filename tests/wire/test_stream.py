@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.wire.stories import PCM, spoken_reply, user_turn
@@ -16,7 +17,8 @@ from voiceagent.core.peer import Notice, SessionOptions
 from voiceagent.core.policy import TurnPolicy
 from voiceagent.errors import RequestError
 from voiceagent.wire import Reaction
-from voiceagent.wire.stream import MAX_EVENT, MAX_SOUND, StreamCodec, parse_start
+from voiceagent.wire.stream import MAX_EVENT, StreamCodec, parse_start
+from voiceagent.wire.stream_sound import MAX_SOUND
 
 DEFAULTS = SessionOptions(instructions="Be brief.", voice="amy", policy=TurnPolicy(mode="semantic"))
 
@@ -79,7 +81,8 @@ def test_the_output_is_as_the_input_unless_given() -> None:
         ('{"type":"start","input":{"rate":11025}}', "input.rate"),
         ('{"type":"start","input":{"rate":true}}', "input.rate"),
         ('{"type":"start","input":{"encoding":"pcmu","rate":16000}}', "input.rate"),
-        ('{"type":"start","output":{"encoding":"opus"}}', "output.encoding"),
+        ('{"type":"start","output":{"encoding":"mp3"}}', "output.encoding"),
+        ('{"type":"start","output":{"encoding":"opus","rate":24000}}', "output.rate"),
         ('{"type":"start","session":{"speed":9}}', "session.speed"),
         ('{"type":"start","session":{"turns":"mine"}}', "session.turns"),
         ('{"type":"start","session":{"max_tokens":1.5}}', "session.max_tokens"),
@@ -198,6 +201,58 @@ def test_sound_is_resampled_to_its_end_and_coded() -> None:
         sound = [one for one in told(codec(output={"encoding": encoding}), *spoken_reply()) if isinstance(one, bytes)]
         whole = Resampler(24000, 8000)
         assert b"".join(sound) == encode(whole.push(PCM + PCM) + whole.flush())
+
+
+def tone(seconds: float, rate: int) -> bytes:
+    """440 Hz."""
+    times = np.arange(round(seconds * rate)) / rate
+    wave: np.ndarray = np.sin(2 * np.pi * 440 * times) * 8000
+    return wave.astype("<i2").tobytes()
+
+
+def pitch(pcm: bytes, rate: int) -> float:
+    """The loudest frequency, in Hz, within the resolution of the whole."""
+    spectrum = np.abs(np.fft.rfft(np.frombuffer(pcm, "<i2")))
+    return float(np.argmax(spectrum)) * rate / (len(pcm) / 2)
+
+
+def test_opus_is_one_packet_a_message_both_ways() -> None:
+    wire = codec(input={"encoding": "opus"})
+    opened = wire.encode(peer.SessionOpened("sess_1", DEFAULTS))[0]
+    assert json.loads(opened)["output"] == {"encoding": "opus", "rate": 48000}
+    sound = tone(0.51, 22050)  # no whole number of packets
+    notices = [
+        peer.MessageAudio("resp_1", "item_a", 0, sound[start : start + 882], 22050)
+        for start in range(0, len(sound), 882)
+    ]
+    done = Message("item_a", "assistant", (TextPart("Hm."),))
+    packets = [
+        one for one in told(wire, *notices, peer.MessageEnded("resp_1", 0, done, "audio")) if isinstance(one, bytes)
+    ]
+    assert len(packets) == 26 and all(len(packet) < 300 for packet in packets)  # the last is filled up with silence
+    heard = [wire.receive(packet) for packet in packets]
+    assert all(isinstance(one, peer.AppendAudio) and one.rate == 48000 for one in heard)
+    pcm = b"".join(one.pcm for one in heard if isinstance(one, peer.AppendAudio))
+    assert len(pcm) / 96000 == pytest.approx(0.52, abs=0.01) and pitch(pcm, 48000) == pytest.approx(440, abs=4)
+
+
+@pytest.mark.parametrize("message", [b"", b"\x03", b"\xff" * 2000, bytes(640), b"RIFF", b"\xfc\xff\xfe" * 99])
+def test_what_is_no_opus_packet_is_refused_or_silence_and_costs_nothing_else(message: bytes) -> None:
+    wire = codec(input={"encoding": "opus"})
+    packet = told(wire, peer.MessageAudio("resp_1", "item_a", 0, tone(0.02, 24000), 24000))[0]
+    try:
+        wire.receive(message)
+    except RequestError as error:
+        assert error.code == "no_opus_packet"
+    assert isinstance(wire.receive(packet), peer.AppendAudio)
+    assert refused(b"", wire).code == "no_opus_packet"
+
+
+def test_a_server_without_opus_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(RequestError, match="webrtc") as caught:
+        codec(output={"encoding": "opus"})
+    assert (caught.value.code, caught.value.param) == ("unsupported", "output.encoding")
 
 
 def test_an_interruption_and_a_tool_call() -> None:

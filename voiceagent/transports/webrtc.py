@@ -16,9 +16,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from voiceagent.audio.opus import RATE
 from voiceagent.core.peer import AppendAudio, MessageAudio, Notice, OutputCleared, ReplyEnded, Request
 from voiceagent.errors import RequestError, TransportError
-from voiceagent.transports.webrtc_opus import RATE
 from voiceagent.transports.webrtc_peer import Peer, PeerOptions
 from voiceagent.wire import Codec, Reaction
 from voiceagent.wire.sdp import Candidate, Offer

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from voiceagent.audio.conceal import Concealer
+from voiceagent.audio.opus import FRAME, FRAME_S, RATE, VOICE_RATE, Decoder, Encoder
 from voiceagent.audio.resample import Resampler
 from voiceagent.core.jitter import JitterBuffer, Lost, Packet, Slot
-from voiceagent.transports.webrtc_opus import FRAME, FRAME_S, RATE, VOICE_RATE, Decoder, Encoder
 from voiceagent.wire.rtp import (
     Reception,
     opus_samples,

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import msgspec
 
-from voiceagent.audio.g711 import decode_alaw, decode_ulaw, encode_alaw, encode_ulaw
-from voiceagent.audio.resample import Resampler
 from voiceagent.core import peer
 from voiceagent.core.items import Message, TextPart, ToolOutput
 from voiceagent.core.peer import Notice, Request, SessionOptions
@@ -21,32 +19,15 @@ from voiceagent.errors import RequestError
 from voiceagent.wire import Reaction
 from voiceagent.wire.fields import MAX_ID, Fields, too_long, wrong_value
 from voiceagent.wire.realtime_options import parse_tool_choice, parse_tools, voice_of_engine
+from voiceagent.wire.stream_sound import SoundIn, SoundOut, StreamFormat, parse_format
 from voiceagent.wire.untrusted import parse
 
 VERSION = 1
-MAX_SOUND = 1024 * 1024  # bytes of one binary message: 32 s at 16 kHz
 MAX_EVENT = 1024 * 1024  # characters of one text message
 MAX_KEY = 4096
-Encoding = Literal["pcm16", "pcmu", "pcma"]
-PCM_RATES = (8000, 16000, 24000, 48000)
-G711_RATE = 8000
 Event = dict[str, Any]
 
 _encode = msgspec.json.Encoder().encode
-_DECODERS: Mapping[Encoding, Callable[[bytes], bytes]] = {"pcmu": decode_ulaw, "pcma": decode_alaw}
-_ENCODERS: Mapping[Encoding, Callable[[bytes], bytes]] = {"pcmu": encode_ulaw, "pcma": encode_alaw}
-
-
-@dataclass(frozen=True, slots=True)
-class StreamFormat:
-    """Mono sound: int16 little-endian at 8, 16, 24 or 48 kHz ("pcm16"), or G.711 at 8 kHz ("pcmu", "pcma")."""
-
-    encoding: Encoding = "pcm16"
-    rate: int = 16000  # Hz
-
-    def echo(self) -> Event:
-        """As `started` shows it."""
-        return {"encoding": self.encoding, "rate": self.rate}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +49,11 @@ def parse_start(message: str | bytes, defaults: SessionOptions, voices: Collecti
     if event.required("type") != "start":
         raise wrong_value("type", "'start' in the first message")
     given = event.inner("session")
-    heard = _format(event.inner("input"), StreamFormat())
+    heard = parse_format(event.inner("input"), StreamFormat())
     return Start(
         defaults if given is None else _options(given, defaults, defaults, voices),
         heard,
-        _format(event.inner("output"), heard),
+        parse_format(event.inner("output"), heard),
         event.text("key", MAX_KEY),
     )
 
@@ -87,9 +68,7 @@ class StreamCodec:
         self._defaults = defaults
         self._voices = voices
         self._input, self._output = start.input, start.output
-        self._to_pcm = _DECODERS.get(start.input.encoding)
-        self._from_pcm = _ENCODERS.get(start.output.encoding)
-        self._resampler: Resampler | None = None
+        self._sound_in, self._sound_out = SoundIn(start.input), SoundOut(start.output)
         self._readers: Mapping[str, Callable[[Fields, str | None], Request | Reaction]] = {
             "configure": self._configure,
             "text": _text,
@@ -106,7 +85,8 @@ class StreamCodec:
     def receive(self, message: str | bytes) -> Request | Reaction | None:
         """Sound (bytes) or an event (str); None for an empty sound. Raises RequestError."""
         if isinstance(message, bytes):
-            return self._heard(message)
+            pcm = self._sound_in.pcm(message)
+            return peer.AppendAudio(pcm, self._input.rate) if pcm else None
         event = _event(message)
         request_id = event.identity("id")
         try:
@@ -118,15 +98,6 @@ class StreamCodec:
         except RequestError as error:
             error.request_id = request_id
             raise
-
-    def _heard(self, sound: bytes) -> Request | None:
-        if len(sound) > MAX_SOUND:
-            raise RequestError(f"A binary message is longer than {MAX_SOUND} bytes.", code="sound_too_long")
-        if self._to_pcm is not None:
-            sound = self._to_pcm(sound)
-        elif len(sound) % 2:
-            raise RequestError("A binary message must hold whole samples of two bytes.", code="half_a_sample")
-        return peer.AppendAudio(sound, self._input.rate) if sound else None
 
     def _configure(self, event: Fields, request_id: str | None) -> Request:
         given = event.inner("session") or Fields({}, "session")
@@ -152,28 +123,15 @@ class StreamCodec:
     def encode(self, notice: Notice) -> list[str | bytes]:
         """The messages that say this, in order; none for what this wire has no word for."""
         if isinstance(notice, peer.MessageAudio):  # the hot path
-            sound = self._sound(notice.pcm, notice.rate)
-            return [sound] if sound else []
+            return [*self._sound_out.push(notice.pcm, notice.rate)]
         told: list[str | bytes] = []
-        if isinstance(notice, peer.MessageEnded) and self._resampler is not None:
-            if tail := self._packed(self._resampler.flush()):
-                told.append(tail)
-            self._resampler = None
+        if isinstance(notice, peer.MessageEnded):
+            told += self._sound_out.flush()
         elif isinstance(notice, peer.MessageStarted):
-            self._resampler = None
+            self._sound_out.drop()
         if (event := self._event_of(notice)) is not None:
             told.append(_json(event))
         return told
-
-    def _sound(self, pcm: bytes, rate: int) -> bytes:
-        if rate != self._output.rate:
-            if self._resampler is None or self._resampler.rate_in != rate:
-                self._resampler = Resampler(rate, self._output.rate)
-            pcm = self._resampler.push(pcm)
-        return self._packed(pcm)
-
-    def _packed(self, pcm: bytes) -> bytes:
-        return pcm if self._from_pcm is None else self._from_pcm(pcm)
 
     def _event_of(self, notice: Notice) -> Event | None:
         match notice:
@@ -246,19 +204,6 @@ def _event(message: str | bytes) -> Fields:
     if len(message) > MAX_EVENT:
         raise too_long("", MAX_EVENT)
     return Fields(parse(message), "")
-
-
-def _format(fields: Fields | None, otherwise: StreamFormat) -> StreamFormat:
-    if fields is None:
-        return otherwise
-    encoding: Any = fields.choice("encoding", get_args(Encoding)) or "pcm16"
-    rates = PCM_RATES if encoding == "pcm16" else (G711_RATE,)
-    rate = fields.get("rate")
-    if rate is None:
-        return StreamFormat(encoding, 16000 if encoding == "pcm16" else G711_RATE)
-    if isinstance(rate, bool) or rate not in rates:
-        raise wrong_value(fields.at("rate"), " or ".join(str(allowed) for allowed in rates))
-    return StreamFormat(encoding, int(rate))
 
 
 def _options(fields: Fields, now: SessionOptions, defaults: SessionOptions, voices: Collection[str]) -> SessionOptions:

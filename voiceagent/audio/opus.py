@@ -1,4 +1,4 @@
-"""Opus, on libopus as PyAV brings it: 20 ms of speech to a packet, a packet to sound. Called by webrtc_media.py.
+"""Opus, on libopus as PyAV brings it: 20 ms of speech to a packet, a packet to sound. For WebRTC and /v1/stream.
 
 Both run on the event loop: a frame takes a tenth of a millisecond (docs/decisions/005-webrtc.md), less than handing it
 to a thread would.
