@@ -11,6 +11,7 @@ import asyncio
 import logging
 import secrets
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
@@ -39,6 +40,7 @@ from voiceagent.wire.untrusted import parse
 PATH = "/v1/realtime/calls"
 ICE_PATH = "/v1/realtime/ice_servers"
 LABEL = "oai-events"
+MAX_ENDED = 1000  # calls of which it is known that they are over
 _log = logging.getLogger("voiceagent.calls")
 
 
@@ -80,6 +82,7 @@ class Calls:
         self._options = options
         self.tag = ""  # of the process, where several serve (workers.py)
         self._calls: dict[str, tuple[asyncio.Task[None], WebRtcTransport]] = {}
+        self._ended: deque[str] = deque(maxlen=MAX_ENDED)
 
     def routes(self) -> list[BaseRoute]:
         """For the app."""
@@ -178,8 +181,12 @@ class Calls:
         call = self._call(transport, codec, key, token, stack.pop_all())
         task = asyncio.create_task(call, name=f"call-{call_id[:10]}")
         self._calls[call_id] = task, transport
-        task.add_done_callback(lambda task: self._calls.pop(call_id, None))
+        task.add_done_callback(lambda task: self._over(call_id))
         return answer, call_id
+
+    def _over(self, call_id: str) -> None:
+        del self._calls[call_id]
+        self._ended.append(call_id)
 
     async def _call(
         self, transport: WebRtcTransport, codec: RealtimeCodec, key: str | None, token: str | None, place: ExitStack
@@ -202,7 +209,10 @@ class Calls:
 
     async def _end(self, request: Request, status: int) -> Response:
         self._front.authorise(request)
-        call = self._calls.get(request.path_params["call_id"])
+        call_id = request.path_params["call_id"]
+        call = self._calls.get(call_id)
+        if call is None and call_id in self._ended:  # its media said so first; browsers show a page's 404 as an error
+            return Response(status_code=status)
         if call is None:
             raise HTTPException(404, "There is no such call.")
         task, transport = call
