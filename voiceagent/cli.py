@@ -195,16 +195,7 @@ async def _serving(config: Config, insecure: bool) -> None:
 
     console = _console()
     agent = Agent(config)
-    where = Listening(
-        host=config.server.host,
-        port=config.server.port,
-        certificate=config.server.tls_cert,
-        private_key=config.server.tls_key,
-        insecure=insecure,
-        max_message=config.limits.max_message_bytes,
-        finish_s=config.limits.drain_s,
-    )
-    server = make_server(make_app(config, agent), where)
+    server = make_server(make_app(config, agent), Listening.configured(config, insecure=insecure))
     serving = asyncio.create_task(server.serve())
     loading = asyncio.create_task(_loading(agent, console))
     await asyncio.wait({serving, loading}, return_when=asyncio.FIRST_COMPLETED)

@@ -182,15 +182,7 @@ async def work(config: Config, fd: int, *, insecure: bool) -> None:
         sessions = app.state.server.sessions
         app.state.server.tag(tag(crew.number))
         outer = HandOver(app, crew, lambda: agent.ready and sessions.has_room)
-        where = Listening(
-            host=config.server.host,
-            certificate=config.server.tls_cert,
-            private_key=config.server.tls_key,
-            insecure=insecure,
-            max_message=config.limits.max_message_bytes,
-            finish_s=config.limits.drain_s,
-        )
-        server = make_server(app, where, outer=outer)
+        server = make_server(app, Listening.configured(config, insecure=insecure), outer=outer)
         leaving = asyncio.create_task(_parent_left())
         if not await _loaded(agent, stop, leaving):
             return

@@ -23,6 +23,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from voiceagent.admission import Sessions
 from voiceagent.auth import check_exposure
+from voiceagent.config import Config
 from voiceagent.errors import ConfigError
 from voiceagent.server import Server
 from voiceagent.transports.websocket import MAX_MESSAGE, SEND_NOW, TRUST
@@ -53,6 +54,19 @@ class Listening:
     head_s: float = 10.0  # until a connection has said what it wants
     drain_s: float = 10.0  # for connections to close
     finish_s: float = 0.0  # before that, for turns under way to finish, at SIGTERM
+
+    @staticmethod
+    def configured(config: Config, *, insecure: bool) -> Listening:
+        """As `[server]` and `[limits]` say."""
+        return Listening(
+            host=config.server.host,
+            port=config.server.port,
+            certificate=config.server.tls_cert,
+            private_key=config.server.tls_key,
+            insecure=insecure,
+            max_message=config.limits.max_message_bytes,
+            finish_s=config.limits.drain_s,
+        )
 
 
 class HttpConnection(HttpToolsProtocol):

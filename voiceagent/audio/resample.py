@@ -18,6 +18,7 @@ _HALF = 16  # zero crossings on each side: -0.4 dB at 85 % of the lower Nyquist 
 _ROLL_OFF = 0.94  # cut-off relative to the lower Nyquist frequency
 _KAISER_BETA = 8.0
 _SCALE = float(1 << 20)  # coefficients are multiples of 2^-20, so that float64 sums are exact in any order
+_FEW = 8  # filters that are applied one after the other, each to all its samples
 _BLOCK = 4096  # output samples at a time: bounds the memory of one call
 
 
@@ -82,11 +83,8 @@ class Resampler:
         if not count:
             return b""
         windows = sliding_window_view(self._held, 2 * self._reach)
-        out = np.empty(count, "<i2")
-        for start in range(0, count, _BLOCK):
-            at = self._phase + np.arange(start, min(start + _BLOCK, count)) * self._down
-            sums = np.einsum("ij,ij->i", windows[at // self._up], self._filters[at % self._up])
-            out[start : start + _BLOCK] = np.clip(np.rint(sums / _SCALE), -32768, 32767)
+        sums = self._by_phase(windows, count) if self._up <= _FEW else self._by_sample(windows, count)
+        out = np.clip(np.rint(sums / _SCALE), -32768, 32767).astype("<i2")
         past, self._phase = divmod(self._phase + count * self._down, self._up)
         # What lies beyond the held samples (a large step down) is still to come: it stays in the phase.
         dropped = min(past, self._held.size)
@@ -94,6 +92,22 @@ class Resampler:
         self._held = self._held[dropped:].copy()
         self._given += count
         return out.tobytes()
+
+    def _by_phase(self, windows: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.float64]:
+        """The sums of all samples that use the same filter at a time: no window is copied."""
+        sums = np.empty(count)
+        for number in range(min(self._up, count)):
+            first, row = divmod(self._phase + number * self._down, self._up)
+            same = windows[first :: self._down][: len(range(number, count, self._up))]
+            sums[number :: self._up] = np.einsum("ij,j->i", same, self._filters[row])
+        return sums
+
+    def _by_sample(self, windows: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.float64]:
+        sums = np.empty(count)
+        for start in range(0, count, _BLOCK):
+            at = self._phase + np.arange(start, min(start + _BLOCK, count)) * self._down
+            sums[start : start + _BLOCK] = np.einsum("ij,ij->i", windows[at // self._up], self._filters[at % self._up])
+        return sums
 
 
 @lru_cache(maxsize=32)
