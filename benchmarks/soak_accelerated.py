@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tests.runtime.talking import Peer, Story, engines
+from tests.runtime.talking import SAID, Peer, Story, engines
 from voiceagent.admission import Sessions
 from voiceagent.core import events as e
 from voiceagent.core import peer as p
@@ -40,13 +40,7 @@ COMING_S, LONGEST_S = 660.0, 200.0  # guests come in the first part of a quarter
 CHUNK_S = 0.1
 HISTORY = 2000  # items, core/history.py's limit
 SENTENCES = (
-    "What time is it?",
-    "Tell me a long story.",
-    "Stop it now please.",
-    "And how far is it to the",
-    "yeah",
-    "That does not work.",
-    "Thank you very much.",
+    *SAID,
     "Nobody can understand this.",  # the recogniser fails
 )
 ANSWERS = {

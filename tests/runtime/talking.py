@@ -29,6 +29,15 @@ from voiceagent.testing.transport import MemoryTransport
 
 RATE = 16_000
 CHUNK_S = 0.02
+SAID = (  # in the conversations of hours: a question, an interruption, half a sentence, a backchannel ...
+    "What time is it?",
+    "Tell me a long story.",
+    "Stop it now please.",
+    "And how far is it to the",
+    "yeah",
+    "That does not work.",
+    "Thank you very much.",
+)
 
 N = TypeVar("N", bound=Notice)
 T = TypeVar("T")

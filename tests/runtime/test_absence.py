@@ -127,6 +127,22 @@ async def test_what_had_been_played_when_the_sound_stopped_coming_was_heard() ->
         assert len(peer.told(p.ReplyCreated)) == 1, "the user knows what was being said"
 
 
+@virtually
+async def test_what_was_cut_before_the_connection_died_is_not_cut_again() -> None:
+    """Else a question that the peer left alone would be answered when it is back."""
+    async with talk(engines(["Tell me a story."], [STORY])) as peer:
+        await peer.say(0)
+        await peer.until(p.MessageAudio)
+        await peer.quiet(1.0)
+        await peer.asks(p.CancelActiveReply())
+        await peer.quiet(1.0)
+        cut = peer.heard[-1]
+        await asyncio.sleep(5.0)
+        since = peer.session.silent_since()
+        assert since is not None and not peer.session.replies.lost(since)
+        assert peer.heard[-1] == cut
+
+
 @pytest.mark.parametrize("mode", ["manual", "semantic"])
 def test_who_does_not_stream_may_have_listened(mode: TurnMode) -> None:
     """Push to talk, and those who only type."""

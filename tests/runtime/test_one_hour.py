@@ -7,22 +7,13 @@ import gc
 import random
 from typing import Any
 
-from tests.runtime.talking import Peer, Story, engines, options, talk, virtually
+from tests.runtime.talking import SAID, Peer, Story, engines, options, talk, virtually
 from voiceagent.core import events as e
 from voiceagent.core import peer as p
 from voiceagent.core.policy import TurnPolicy
 from voiceagent.runtime.replies import KEPT
 
 HOUR_S = 3600.0
-SENTENCES = [
-    "What time is it?",
-    "Tell me a long story.",
-    "Stop it now please.",
-    "And how far is it to the",
-    "yeah",
-    "That does not work.",
-    "Thank you very much.",
-]
 ANSWERS = {
     "story": "Once upon a time there was a king. He had three daughters, and each of them had a horse of her own.",
     "stop": "All right.",
@@ -97,7 +88,7 @@ def sizes(root: object) -> dict[str, int]:
 async def test_an_hour() -> None:
     chance = random.Random(1)
     models = engines(
-        SENTENCES,
+        SAID,
         llm={"answers": ANSWERS, "fail_on": tuple(range(20, 2000, 37)), "stall_on": (30,)},
         tts={"fail_on": tuple(range(15, 2000, 41))},
         asr={"fail_on": (5,)},

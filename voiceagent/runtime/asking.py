@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from voiceagent.core import events as e
 from voiceagent.core import peer as p
 from voiceagent.core.floors import Quiet, Waiting
-from voiceagent.core.items import Item, Message
+from voiceagent.core.items import Item, Message, TextPart
 from voiceagent.errors import RequestError
 from voiceagent.runtime.absence import Absence
 
@@ -25,6 +25,9 @@ LISTENS_S = 5.0  # a reply that is asked for while the user speaks waits so long
 LEAST_COMMIT_S = 0.1  # OpenAI Realtime: a commit needs 100 ms of audio
 
 
+R = TypeVar("R", bound=p.Request)
+
+
 class Asking:
     """Obeys Requests for one session."""
 
@@ -32,17 +35,18 @@ class Asking:
         self._session = session
         self._call_at = call_at
         self._loop = asyncio.get_running_loop()
-        self._due: p.CreateReply | None = None  # has waited long enough
         self._listens: asyncio.TimerHandle | None = None  # while a reply may wait for the user to finish
-        self._wrote = False  # what the user typed is the newest thing said
         self._absence = Absence(session)
         self._wanted_by: str | None = None  # the request for the reply that waits, for a transcript or for the floor
         self._owed: p.CreateReply | None = None  # came while somebody spoke, or the agent by itself: see `_must_wait`
 
     def ask(self, request: p.Request) -> None:
         """Do it or tell the peer why not. Never raises for what a peer can send."""
+        self._try(request, self._ask)
+
+    def _try(self, request: R, do: Callable[[R], None]) -> None:
         try:
-            self._ask(request)
+            do(request)
         except RequestError as error:
             self._session.tell(p.RequestFailed(error.code, str(error), error.param, request.request_id))
 
@@ -51,9 +55,9 @@ class Asking:
         owed, machine = self._owed, self._session.machine
         if owed is None or machine.ended or self._must_wait():
             return
-        self._owed, self._due = None, owed
+        self._owed = None
         if not machine.busy or owed.spec != p.ReplySpec():
-            self.ask(owed)  # refused where another reply has begun: the answer to whom spoke meanwhile
+            self._try(owed, self._begin)  # refused where another reply has begun: the answer to whom spoke meanwhile
         # Else that answer is what was asked for: it knows all that the conversation holds.
 
     def _must_wait(self) -> bool:
@@ -134,7 +138,6 @@ class Asking:
         named = item if item.id else replace(item, id=session.new_id("item"))
         session.tell(p.ItemAdded(named, session.history.add(named, after)))
         if isinstance(item, Message) and item.role == "user":
-            self._wrote = True
             session.post(e.MessageAdded())
 
     def _reply(self, request: p.CreateReply) -> None:
@@ -144,24 +147,29 @@ class Asking:
                 self._find(item)
         if not spec.in_conversation:
             session.replies.beside(spec)
-        elif self._owed is None and request is not self._due and self._waits():
+        elif self._owed is None and self._waits():
             self._owed, self._wanted_by = request, request.request_id
-        elif session.machine.busy:
+        else:
+            self._begin(request)
+
+    def _begin(self, request: p.CreateReply) -> None:
+        session, spec = self._session, request.spec
+        if session.machine.busy:
             raise RequestError(
                 "Conversation already has an active response in progress",
                 code="conversation_already_has_active_response",
             )
-        else:
-            session.replies.want(spec)
-            self._wanted_by = request.request_id
-            session.post(e.ReplyRequested((spec.metadata or {}).get(MUST_FINISH) == "true"))
+        session.replies.want(spec)
+        self._wanted_by = request.request_id
+        session.post(e.ReplyRequested((spec.metadata or {}).get(MUST_FINISH) == "true"))
 
     def _waits(self) -> bool:
         """Whether the reply that is asked for now has to wait; if so, not for ever."""
-        wrote, self._wrote = self._wrote, False
         if self._listens is not None:
             self._listens.cancel()
-        self._listens = None if wrote else self._call_at(self._loop.time() + LISTENS_S, self._listened)
+        newest = self._session.history.items[-1:]
+        typed = any(isinstance(item, Message) and item.role == "user" and _is_written(item) for item in newest)
+        self._listens = None if typed else self._call_at(self._loop.time() + LISTENS_S, self._listened)
         return self._must_wait()
 
     def _listened(self) -> None:
@@ -182,3 +190,7 @@ class Asking:
             message = "the response was cancelled before it could begin"
             session.tell(p.RequestFailed("response_cancelled", message, request_id=self._wanted_by))
         session.post(e.CancelRequested())
+
+
+def _is_written(message: Message) -> bool:
+    return any(isinstance(part, TextPart) for part in message.parts)

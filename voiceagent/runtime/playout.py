@@ -65,7 +65,7 @@ class Playout:
         return 0 if pacer is None else pacer.played(self._loop.time())
 
     def played_at(self, reply: Reply, when: float) -> int:
-        """Samples that were played at a loop time in the past. Where it was held or ran dry since, too few."""
+        """Samples that were played at a loop time, infinity included. Where it was held or ran dry since, too few."""
         pacer = self._pacers.get(reply.number)
         return 0 if pacer is None else pacer.played(when)
 

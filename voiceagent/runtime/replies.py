@@ -6,6 +6,7 @@ Also the replies out of band: asked for by the peer beside the conversation, unp
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -145,8 +146,8 @@ class Replies:
             account = reply.account
             if reply.output == "text" or not account.rate or reply.message_index is None:
                 continue
-            played, most = self.playout.played_at(reply, since), self.playout.most(reply)
-            known = most if account.acked is None else account.acked
+            played, said = self.playout.played_at(reply, since), self.playout.played_at(reply, math.inf)
+            known = said if account.acked is None else min(said, account.acked)  # what was flushed never counted
             if played < known and since > self.playout.began(reply) - STREAMING_S:
                 self.acknowledge(reply.item_id, played / account.rate)
                 cut = True
