@@ -16,6 +16,8 @@ from voiceagent.transports.webrtc_ice import IceOptions
 
 SECRET = "a-secret-of-the-tests"
 HOST = "127.0.0.1"
+# Permissions at a relay are by address (RFC 8656, 9): with one of its own it passes on only what is meant for it.
+RELAYED = "127.0.0.2"
 READY_S = 10.0
 
 
@@ -50,7 +52,8 @@ def relaying(folder: Path) -> Iterator[Relay]:
         port = int(tcp.getsockname()[1])
         udp.bind((HOST, port))
     relay = Relay(port, folder / "turnserver.log")
-    command = f"turnserver -n --verbose --listening-ip={HOST} --relay-ip={HOST} --listening-port={port} --realm=tests"
+    command = f"turnserver -n --verbose --listening-ip={HOST} --listening-port={port} --relay-ip={RELAYED}"
+    command += " --realm=tests"
     # coturn refuses loopback peers, for good reasons; the rest keeps it from the system's files and from other ports.
     command += f" --use-auth-secret --static-auth-secret={SECRET} --allow-loopback-peers --no-cli --no-tls --no-dtls"
     command += f" --no-rfc5780 --log-file=stdout --pidfile={folder}/pid --userdb={folder}/db"
