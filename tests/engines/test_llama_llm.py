@@ -189,7 +189,32 @@ async def test_prefill_evaluates_the_prompt(llm: LlamaLlm) -> None:
     question = request(user("Tell me about the sea, the sky, the mountains and the rivers."), session="a")
     await llm.prefill(question)
     usage = end_of(await collect(llm, question)).usage
-    assert usage.input_tokens - usage.cached_tokens <= 1
+    assert usage.input_tokens - usage.cached_tokens <= 4  # what the template has before an answer
+
+
+@pytest.mark.models
+async def test_prefill_evaluates_no_more_than_what_was_said(llm: LlamaLlm) -> None:
+    """Words go on more often than not: each token that stands between them and an answer would be for nothing."""
+    said = "Tell me about the sea, the sky, the mountains and"
+    await llm.prefill(request(user(said), session="on"))
+    before = counts(llm)["llamacpp:prompt_tokens_total"]
+    await llm.prefill(request(user(f"{said} the rivers"), session="on"))
+    assert counts(llm)["llamacpp:prompt_tokens_total"] - before <= 4  # two words, the end of the message
+
+
+@pytest.mark.models
+async def test_whole_phrases_are_not_said_again_and_again() -> None:
+    """The penalty holds although llama.cpp is told of nothing that would break a phrase (which costs it 20 ms)."""
+    longest = []
+    for penalty in (0.0, 0.8):
+        engine = LlamaLlm(LlamaOptions(slots=1, slot_tokens=512, phrase_penalty=penalty))
+        engine.load()
+        asked = request(user("Write a poem about rain with a refrain."), max_tokens=120)
+        words = text_of(await collect(engine, asked)).lower().split()
+        fives = [" ".join(words[at : at + 5]) for at in range(len(words))]
+        longest.append(max(map(fives.count, fives)))
+        await engine.aclose()
+    assert longest[1] < longest[0] / 2
 
 
 @pytest.mark.models

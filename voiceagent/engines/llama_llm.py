@@ -31,6 +31,8 @@ from voiceagent.ports import LlmDelta, LlmEnd, LlmRequest, TextDelta, ToolCallDe
 
 MIB = 1 << 20
 ATTEMPTS = 8  # how often a conversation is cut further until it fits
+# DRY looks for each of its breakers in the whole vocabulary, for every request: 20 ms before the first token.
+NO_BREAKERS = [""]
 CLOSE_S = 5.0  # generations under way are waited for at the end
 
 
@@ -117,7 +119,7 @@ class LlamaLlm:
             prefill.stop(LlmEnd())
         slot = await self._slot(request.session)
         limit = self._options.max_tokens if request.max_tokens is None else request.max_tokens
-        handover = self._begin(slot, request, limit)
+        handover = self._begin(slot, request, max(1, limit))
         try:
             while True:
                 delta = await handover.get()
@@ -139,7 +141,7 @@ class LlamaLlm:
         slot = self._slots.try_acquire(request.session)
         if slot is None:
             return
-        handover = self._begin(slot, request, 1)
+        handover = self._begin(slot, request, 0)
         self._slots.leave(slot)  # a stream of this session waits for it rather than taking another slot
         if request.session:
             self._prefills[request.session] = handover
@@ -190,13 +192,13 @@ class LlamaLlm:
         return slot
 
     def _begin(self, slot: int, request: LlmRequest, max_tokens: int) -> Handover[LlmDelta | EngineError]:
-        """Start the thread of one generation. The slot is free again when it has ended."""
+        """Start the thread of one generation, of no tokens for a prefill. The slot is free again when it has ended."""
         handover: Handover[LlmDelta | EngineError] = Handover()
         if self._closed:  # while this request waited for its slot
             self._slots.release(slot)
             raise _unavailable("closed")
         call = self._stalls.begin()
-        generation = _Generation(self._server, self._options, request, slot, max(1, max_tokens), handover, call)
+        generation = _Generation(self._server, self._options, request, slot, max_tokens, handover, call)
         future = detached("llama", generation.run)
         self._running[handover] = future
         future.add_done_callback(partial(self._ended, self._slots, slot, handover))
@@ -301,14 +303,20 @@ class _Generation:
             "return_progress": True,  # a look at cancellation after each batch of the prompt
             "cache_prompt": True,
             "id_slot": self._slot,
-            "max_tokens": self._max_tokens,
-            "temperature": options.temperature,
-            "top_p": options.top_p,
-            "min_p": options.min_p,
-            "repeat_penalty": options.repeat_penalty,
-            "dry_multiplier": options.phrase_penalty,
-            "seed": options.seed,
+            "max_tokens": max(1, self._max_tokens),
         }
+        if self._max_tokens:
+            body |= {
+                "temperature": options.temperature,
+                "top_p": options.top_p,
+                "min_p": options.min_p,
+                "repeat_penalty": options.repeat_penalty,
+                "dry_multiplier": options.phrase_penalty,
+                "dry_sequence_breakers": NO_BREAKERS,
+                "seed": options.seed,
+            }
+        else:  # the words may go on: without what the template has between them and an answer
+            body |= {"add_generation_prompt": False, "temperature": 0.0}
         if self._call is not None:
             chat.append({"role": "system", "content": self._call.order})
             body["json_schema"] = self._call.schema
