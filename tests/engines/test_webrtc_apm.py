@@ -186,8 +186,7 @@ def test_is_registered() -> None:
 
 
 def prints(pcm: bytes) -> list[int | None]:
-    one = Fingerprinter()
-    return [one.push(pcm[at : at + SIZE]) for at in range(0, len(pcm) - SIZE + 1, SIZE)]
+    return Fingerprinter().push(pcm[: len(pcm) // SIZE * SIZE])
 
 
 def alike(ones: list[int | None], others: list[int | None]) -> float:
@@ -211,7 +210,21 @@ def test_silence_has_no_print() -> None:
     assert prints(silence(0.1)) == [None] * 10
 
 
-@pytest.mark.parametrize("size", [0, SIZE - 2, SIZE + 2])
+def test_hops_may_come_in_any_number() -> None:
+    sound = agent().tobytes()
+    sound = sound[: len(sound) // SIZE * SIZE]
+    whole = prints(sound)
+    one, some = Fingerprinter(), Fingerprinter()
+    assert [each for at in range(len(whole)) for each in one.push(sound[at * SIZE : (at + 1) * SIZE])] == whole
+    told: list[int | None] = []
+    for number, at in enumerate(range(0, len(whole), 5)):
+        cut = number % 6
+        told += some.push(sound[at * SIZE : (at + cut) * SIZE])
+        told += some.push(sound[(at + cut) * SIZE : (at + 5) * SIZE])
+    assert told == whole
+
+
+@pytest.mark.parametrize("size", [1, SIZE - 2, SIZE + 2])
 def test_a_hop_has_one_size(size: int) -> None:
     with pytest.raises(ValueError, match="a hop is"):
         Fingerprinter().push(bytes(size))

@@ -7,8 +7,6 @@ Audio Fingerprinting System" (ISMIR 2002), with a longer time difference against
 
 from __future__ import annotations
 
-from collections import deque
-
 import numpy as np
 import numpy.typing as npt
 
@@ -37,22 +35,31 @@ class Fingerprinter:
     """One side of a conversation. Hops of 160 samples at 16 kHz, in order."""
 
     def __init__(self) -> None:
-        self._sound: npt.NDArray[np.float32] = np.zeros(_WINDOW, np.float32)
-        self._steps: deque[npt.NDArray[np.float32]] = deque([np.zeros(BITS, np.float32)] * _PAST, _PAST)
+        self._sound: npt.NDArray[np.float32] = np.zeros(_WINDOW - HOP, np.float32)
+        self._steps: npt.NDArray[np.float32] = np.zeros((_PAST, BITS), np.float32)  # oldest first
 
-    def push(self, pcm: bytes) -> int | None:
-        """The print of the 32 ms that end with this hop; None where the hop is silent. ValueError for another size."""
-        if len(pcm) != 2 * HOP:
-            raise ValueError(f"a hop is {2 * HOP} bytes, not {len(pcm)}")
-        hop = np.frombuffer(pcm, "<i2").astype(np.float32)
-        self._sound = np.concatenate([self._sound[HOP:], hop])
-        spectrum = np.fft.rfft(self._sound * _HANN)[: _BINS[-1]]
+    def push(self, pcm: bytes) -> list[int | None]:
+        """For each hop the print of the 32 ms that end with it; None where it is silent. A few hops cost what one does.
+
+        Raises ValueError for half a hop.
+        """
+        hops, rest = divmod(len(pcm), 2 * HOP)
+        if rest:
+            raise ValueError(f"a hop is {2 * HOP} bytes: {len(pcm)} are no whole number of hops")
+        if not hops:
+            return []
+        new = np.frombuffer(pcm, "<i2").astype(np.float32)
+        sound = np.concatenate([self._sound, new])
+        self._sound = sound[new.size :].copy()
+        windows = np.ndarray((hops, _WINDOW), np.float32, sound, strides=(4 * HOP, 4))
+        spectrum = np.fft.rfft(windows * _HANN)[:, : _BINS[-1]]
         power = np.square(spectrum.real) + np.square(spectrum.imag)
-        bands = np.log(np.add.reduceat(power, _BINS[:-1]) + _FLOOR).astype(np.float32)
-        steps = np.diff(bands)
-        grown = steps > self._steps[0]
-        self._steps.append(steps)
-        hop -= hop.mean()  # a constant offset is no sound
-        if float(np.dot(hop, hop)) < HOP * AUDIBLE**2:
-            return None
-        return int.from_bytes(np.packbits(grown).tobytes(), "big")
+        bands = np.log(np.add.reduceat(power, _BINS[:-1], axis=1) + _FLOOR).astype(np.float32)
+        steps = np.concatenate([self._steps, bands[:, 1:] - bands[:, :-1]])
+        grown = steps[_PAST:] > steps[:-_PAST]
+        self._steps = steps[-_PAST:]
+        prints = np.packbits(grown, axis=1).view(">u4").ravel().tolist()
+        each = new.reshape(hops, HOP)
+        each = each - each.mean(axis=1, keepdims=True)  # a constant offset is no sound
+        loud = np.einsum("ij,ij->i", each, each) >= HOP * AUDIBLE**2
+        return [number if audible else None for number, audible in zip(prints, loud.tolist(), strict=True)]

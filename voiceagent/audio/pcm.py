@@ -5,6 +5,7 @@ Called by engines, runtime and wire. A trailing odd byte is half a sample of a b
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -32,9 +33,9 @@ def int16(samples: npt.NDArray[np.floating[Any]]) -> bytes:
 
 def level_dbfs(pcm: bytes) -> float:
     """RMS level in dB relative to full scale (a full-scale square wave is 0, a sine -3); SILENCE_DBFS for nothing."""
-    samples = float32(pcm)
-    power = float(np.mean(np.square(samples, dtype=np.float64))) if samples.size else 0.0
-    return max(SILENCE_DBFS, 10.0 * float(np.log10(power))) if power else SILENCE_DBFS
+    samples = np.frombuffer(whole(pcm), "<i2").astype(np.float64)
+    power = float(samples @ samples) / (samples.size * FULL_SCALE**2) if samples.size else 0.0
+    return max(SILENCE_DBFS, 10.0 * math.log10(power)) if power else SILENCE_DBFS
 
 
 def ramp(pcm: bytes, start: float, end: float) -> bytes:

@@ -11,7 +11,6 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.stride_tricks import sliding_window_view
 
 MIN_RATE, MAX_RATE = 4000, 192000
 _HALF = 16  # zero crossings on each side: -0.4 dB at 85 % of the lower Nyquist frequency, -84 dB from 110 % on
@@ -19,6 +18,7 @@ _ROLL_OFF = 0.94  # cut-off relative to the lower Nyquist frequency
 _KAISER_BETA = 8.0
 _SCALE = float(1 << 20)  # coefficients are multiples of 2^-20, so that float64 sums are exact in any order
 _FEW = 8  # filters that are applied one after the other, each to all its samples
+_PLANNED = 1 << 16  # coefficients that are kept in order, at most: half a megabyte
 _BLOCK = 4096  # output samples at a time: bounds the memory of one call
 
 
@@ -82,9 +82,14 @@ class Resampler:
             count = min(count, limit)
         if not count:
             return b""
-        windows = sliding_window_view(self._held, 2 * self._reach)
+        taps = 2 * self._reach
+        windows = np.ndarray((self._held.size - taps + 1, taps), np.float64, self._held, strides=(8, 8))
         sums = self._by_phase(windows, count) if self._up <= _FEW else self._by_sample(windows, count)
-        out = np.clip(np.rint(sums / _SCALE), -32768, 32767).astype("<i2")
+        sums /= _SCALE
+        np.rint(sums, out=sums)
+        np.maximum(sums, -32768, out=sums)
+        np.minimum(sums, 32767, out=sums)
+        out = sums.astype("<i2")
         past, self._phase = divmod(self._phase + count * self._down, self._up)
         # What lies beyond the held samples (a large step down) is still to come: it stays in the phase.
         dropped = min(past, self._held.size)
@@ -105,9 +110,19 @@ class Resampler:
     def _by_sample(self, windows: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.float64]:
         sums = np.empty(count)
         for start in range(0, count, _BLOCK):
-            at = self._phase + np.arange(start, min(start + _BLOCK, count)) * self._down
-            sums[start : start + _BLOCK] = np.einsum("ij,ij->i", windows[at // self._up], self._filters[at % self._up])
+            past, phase = divmod(self._phase + start * self._down, self._up)
+            block = min(_BLOCK, count - start)
+            plan = _plan if block * windows.shape[1] <= _PLANNED else _plan.__wrapped__
+            at, filters = plan(self._up, self._down, phase, block)
+            sums[start : start + _BLOCK] = np.einsum("ij,ij->i", windows[at + past], filters)
         return sums
+
+
+@lru_cache(maxsize=16)
+def _plan(up: int, down: int, phase: int, count: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """The window and the filter of each of `count` samples: the same again and again where frames are alike."""
+    at = phase + np.arange(count) * down
+    return at // up, _filters(up, down)[at % up]
 
 
 @lru_cache(maxsize=32)

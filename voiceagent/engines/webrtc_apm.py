@@ -136,7 +136,8 @@ class ApmStream:
                 category="bad_input",
             )
         self._sent.append(far)
-        self.tracker.push(self._near_prints.push(near), self._far_prints.push(far))
+        for heard, sent in zip(self._near_prints.push(near), self._far_prints.push(far), strict=True):
+            self.tracker.push(heard, sent)
         self._past += near
         late, self._past = self._past[:_BYTES], self._past[_BYTES:]
         if not self.enabled:

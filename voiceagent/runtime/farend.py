@@ -48,10 +48,8 @@ class FarEnd:
         while self._pieces and self._pieces[0][0] < start - KEPT_S:
             self._pieces.popleft()  # nothing new is sent that would push it out
         out = bytearray(samples * BYTES_PER_SAMPLE)
-        for at, pcm in self._pieces:
+        for at, pcm in self._around(start, start + samples / RATE):
             offset = round((at - start) * RATE) * BYTES_PER_SAMPLE
-            if offset >= len(out):
-                break
             source = pcm if offset >= 0 else pcm[-offset:]
             place = max(0, offset)
             piece = source[: len(out) - place]
@@ -62,6 +60,16 @@ class FarEnd:
     def silent(self) -> bool:
         """Whether nothing was sent lately."""
         return not self._pieces and not self._new
+
+    def _around(self, start: float, end: float) -> list[tuple[float, bytes]]:
+        """The pieces that may sound between two times, in order. Looked for from the newest on: there are hundreds."""
+        found = []
+        for at, pcm in reversed(self._pieces):
+            if at + (len(pcm) // BYTES_PER_SAMPLE + 1) / RATE < start:
+                break
+            if at < end:
+                found.append((at, pcm))
+        return found[::-1]
 
     def _convert(self) -> None:
         while self._new:

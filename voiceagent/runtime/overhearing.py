@@ -75,8 +75,7 @@ class Overhearing:
         near = self._rest + pcm
         samples = len(near) // BYTES_PER_SAMPLE
         far = self._far.between(self._wall(end) - samples / RATE, samples)
-        size = HOP * BYTES_PER_SAMPLE
-        for start in range(0, len(near) - size + 1, size):
-            heard, sent = near[start : start + size], far[start : start + size]
-            self._tracker.push(self._near.push(heard), self._played.push(sent))
-        self._rest = near[len(near) // size * size :]
+        whole = samples // HOP * HOP * BYTES_PER_SAMPLE
+        for heard, sent in zip(self._near.push(near[:whole]), self._played.push(far[:whole]), strict=True):
+            self._tracker.push(heard, sent)
+        self._rest = near[whole:]
