@@ -90,6 +90,7 @@ class Worker(Generic[T, R]):
         self._limit = limit
         self._jobs: list[_Job[T, R]] = []
         self._count = 0
+        self._idle = False  # the thread waits for the first item of a batch
         self._closed = False
         self._ended = False
         self._end_waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
@@ -140,8 +141,7 @@ class Worker(Generic[T, R]):
             f"{self.name}: no answer for {now - began:.1f} s", stage=self._stage, category="timeout", retryable=True
         )
         _log.error("%s; %s", error, "it is given up" if wait_s is None else f"restart {self.restarts} in {wait_s:g} s")
-        for job in jobs:
-            self._settle(job, error)
+        self._settle([(job, error) for job in jobs])
         return True
 
     async def submit(self, item: T, priority: int = 0) -> R:
@@ -160,7 +160,8 @@ class Worker(Generic[T, R]):
             self._count += 1
             job = _Job(priority, self._count, item, future, loop, time.monotonic())
             heapq.heappush(self._jobs, job)
-            self._ready.notify()
+            if self._idle or len(self._jobs) >= self._max_batch:  # else it is computing, or waits for company
+                self._ready.notify()
         try:
             return await future
         except asyncio.CancelledError:
@@ -246,8 +247,7 @@ class Worker(Generic[T, R]):
             self.broken = True
             jobs, self._jobs = self._jobs, []
             self._end_waiters_told()
-        for job in jobs:
-            self._settle(job, self._closed_error())
+        self._settle([(job, self._closed_error()) for job in jobs])
 
     def _run_batch(self, batch: list[_Job[T, R]]) -> None:
         results: Sequence[R | Exception]
@@ -257,8 +257,7 @@ class Worker(Generic[T, R]):
                 raise ValueError(f"{len(results)} results for {len(batch)} items")
         except Exception as error:  # supervised here: a model may raise anything; its callers get an EngineError
             results = [error] * len(batch)
-        for job, result in zip(batch, results, strict=True):
-            self._settle(job, result)
+        self._settle([(job, result) for job, result in zip(batch, results, strict=True)])
 
     def _next(self, generation: int) -> list[_Job[T, R]]:
         """The next batch; empty when closed, or when another thread has taken over."""
@@ -266,7 +265,9 @@ class Worker(Generic[T, R]):
             if generation != self._generation:
                 return []
             while True:
+                self._idle = True
                 self._ready.wait_for(lambda: self._jobs or self._closed)
+                self._idle = False
                 if self.linger_s > 0:
                     self._ready.wait_for(lambda: len(self._jobs) >= self._max_batch or self._closed, self.linger_s)
                 if self._closed:
@@ -294,26 +295,27 @@ class Worker(Generic[T, R]):
             self._closed = self._ended = True
             jobs, self._jobs = self._jobs, []
             self._end_waiters_told()
-        for job in jobs:
-            self._settle(job, self._closed_error())
+        self._settle([(job, self._closed_error()) for job in jobs])
 
     def _end_waiters_told(self) -> None:
         waiters, self._end_waiters = self._end_waiters, []
         for loop, ended in waiters:
             _call(loop, partial(_finish, ended))
 
-    def _settle(self, job: _Job[T, R], result: R | Exception) -> None:
-        future = job.future
+    def _settle(self, results: Sequence[tuple[_Job[T, R], R | Exception]]) -> None:
+        """Tell the callers. Each event loop is woken once for all of a batch: that costs more than the telling."""
+        loops = {job.loop for job, _ in results}
+        for loop in loops:
+            _call(loop, partial(self._tell, [each for each in results if each[0].loop is loop]))
 
-        def settle() -> None:
-            if future.done():
-                return
+    def _tell(self, results: Sequence[tuple[_Job[T, R], R | Exception]]) -> None:
+        for job, result in results:
+            if job.future.done():
+                continue
             if isinstance(result, Exception):
-                future.set_exception(self._translated(result))
+                job.future.set_exception(self._translated(result))
             else:
-                future.set_result(result)
-
-        _call(job.loop, settle)
+                job.future.set_result(result)
 
     def _translated(self, error: Exception) -> EngineError:
         """A new error for every caller: one that is raised in several tasks would mix their tracebacks."""
