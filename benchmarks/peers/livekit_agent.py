@@ -206,6 +206,7 @@ async def converse(socket: ServerConnection, settings: dict[str, Any], models: d
             api_key="none",
             temperature=0.0,
             max_completion_tokens=settings["max_tokens"],
+            extra_body=settings["llm_body"],
         ),
         turn_handling={"turn_detection": "vad", "preemptive_generation": {"preemptive_tts": True}},
         aec_warmup_duration=None,

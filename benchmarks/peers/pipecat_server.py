@@ -147,6 +147,7 @@ async def converse(socket: WebSocket, settings: dict[str, Any]) -> None:
             system_instruction=start["instructions"],
             temperature=0.0,
             max_tokens=settings["max_tokens"],
+            extra={"extra_body": settings["llm_body"]},
         ),
     )
     folder, _, file = settings["piper"].rpartition("/")
