@@ -203,6 +203,15 @@ async def test_prefill_evaluates_no_more_than_what_was_said(llm: LlamaLlm) -> No
 
 
 @pytest.mark.models
+async def test_prefill_cuts_a_long_conversation_as_the_answer_will(llm: LlamaLlm) -> None:
+    said = [user(f"Number {at} is here, and says a few words of its own.") for at in range(40)]
+    question = request(*said, session="long", max_tokens=None)
+    await llm.prefill(question)
+    usage = end_of(await collect(llm, question)).usage
+    assert usage.input_tokens - usage.cached_tokens <= 4
+
+
+@pytest.mark.models
 async def test_whole_phrases_are_not_said_again_and_again() -> None:
     """The penalty holds although llama.cpp is told of nothing that would break a phrase (which costs it 20 ms)."""
     longest = []

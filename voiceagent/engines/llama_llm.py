@@ -118,8 +118,7 @@ class LlamaLlm:
         if prefill := self._prefills.get(request.session):
             prefill.stop(LlmEnd())
         slot = await self._slot(request.session)
-        limit = self._options.max_tokens if request.max_tokens is None else request.max_tokens
-        handover = self._begin(slot, request, max(1, limit))
+        handover = self._begin(slot, request)
         try:
             while True:
                 delta = await handover.get()
@@ -141,7 +140,7 @@ class LlamaLlm:
         slot = self._slots.try_acquire(request.session)
         if slot is None:
             return
-        handover = self._begin(slot, request, 0)
+        handover = self._begin(slot, request, prefill=True)
         self._slots.leave(slot)  # a stream of this session waits for it rather than taking another slot
         if request.session:
             self._prefills[request.session] = handover
@@ -191,14 +190,14 @@ class LlamaLlm:
             raise _no_answer()
         return slot
 
-    def _begin(self, slot: int, request: LlmRequest, max_tokens: int) -> Handover[LlmDelta | EngineError]:
-        """Start the thread of one generation, of no tokens for a prefill. The slot is free again when it has ended."""
+    def _begin(self, slot: int, request: LlmRequest, *, prefill: bool = False) -> Handover[LlmDelta | EngineError]:
+        """Start the thread of one generation. The slot is free again when it has ended."""
         handover: Handover[LlmDelta | EngineError] = Handover()
         if self._closed:  # while this request waited for its slot
             self._slots.release(slot)
             raise _unavailable("closed")
         call = self._stalls.begin()
-        generation = _Generation(self._server, self._options, request, slot, max_tokens, handover, call)
+        generation = _Generation(self._server, self._options, request, slot, handover, call, prefill=prefill)
         future = detached("llama", generation.run)
         self._running[handover] = future
         future.add_done_callback(partial(self._ended, self._slots, slot, handover))
@@ -240,15 +239,20 @@ class _Generation:
         options: LlamaOptions,
         request: LlmRequest,
         slot: int,
-        max_tokens: int,
         handover: Handover[LlmDelta | EngineError],
         watched: Call,
+        *,
+        prefill: bool,
     ) -> None:
         self._watched = watched
         self._server = server
         self._options = options
         self._request = request
-        self._max_tokens = max_tokens
+        limit = options.max_tokens if request.max_tokens is None else request.max_tokens
+        self._max_tokens = max(
+            1, limit
+        )  # a prefill makes room for them, too: it cuts the conversation as the answer will
+        self._prefill = prefill
         self._handover = handover
         self._slot = slot
         self._chunks = ChatChunks()
@@ -303,9 +307,11 @@ class _Generation:
             "return_progress": True,  # a look at cancellation after each batch of the prompt
             "cache_prompt": True,
             "id_slot": self._slot,
-            "max_tokens": max(1, self._max_tokens),
+            "max_tokens": 1 if self._prefill else self._max_tokens,
         }
-        if self._max_tokens:
+        if self._prefill:  # the words may go on: without what the template has between them and an answer
+            body |= {"add_generation_prompt": False, "temperature": 0.0}
+        else:
             body |= {
                 "temperature": options.temperature,
                 "top_p": options.top_p,
@@ -315,8 +321,6 @@ class _Generation:
                 "dry_sequence_breakers": NO_BREAKERS,
                 "seed": options.seed,
             }
-        else:  # the words may go on: without what the template has between them and an answer
-            body |= {"add_generation_prompt": False, "temperature": 0.0}
         if self._call is not None:
             chat.append({"role": "system", "content": self._call.order})
             body["json_schema"] = self._call.schema

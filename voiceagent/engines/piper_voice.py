@@ -121,7 +121,7 @@ def load_voice(voice: str, speaker: int, threads: int) -> VitsVoice:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
-    # Such plans are kept for every length of sound ever met: some 20 kB a reply, for good, and no time saved.
+    # Such a plan is kept for every length of sound ever met, for good, and saves no time.
     options.enable_mem_pattern = False
     # Threads that spin between two calls would take the core from the recogniser and the LLM.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -257,7 +257,7 @@ class Worker(Generic[T, R]):
                 raise ValueError(f"{len(results)} results for {len(batch)} items")
         except Exception as error:  # supervised here: a model may raise anything; its callers get an EngineError
             results = [error] * len(batch)
-        self._settle([(job, result) for job, result in zip(batch, results, strict=True)])
+        self._settle(list(zip(batch, results, strict=True)))
 
     def _next(self, generation: int) -> list[_Job[T, R]]:
         """The next batch; empty when closed, or when another thread has taken over."""
