@@ -161,7 +161,7 @@ def test_a_backchannel_resumes_while_voice_goes_on() -> None:
     turns = overlapped()
     assert turns.step(e.PartialTranscript(2, "uh huh"), 4.5) == [e.ResumePlayout(1)]
     assert turns.step(e.PartialTranscript(2, "uh huh"), 4.6) == [], "it is going on already"
-    assert turns.overlapping and turns.user == Talking(2, 4.0, overlap=True, partial="uh huh")
+    assert turns.overlapping and turns.user == Talking(2, 4.0, overlap=True, partial="uh huh", worded=4.6)
     steps(turns, (4.7, e.SpeechStopped(4.65)))
     assert turns.step(e.FinalTranscript(2, 1, "uh huh"), 4.9) == [DROPPED]
 

@@ -81,7 +81,8 @@ AGO = st.sampled_from((0.0, 0.1, 0.5, 3.0, -0.2))
 HOSTILE = st.one_of(
     st.just(e.SessionStarted()),
     st.builds(e.PolicyChanged, ANY_POLICY),
-    st.sampled_from((e.SpeechStarted, e.SpeechStopped)),
+    st.sampled_from((e.SpeechStarted, e.SpeechStopped, e.VoiceFaded)),
+    st.just(e.VoiceReturned()),
     st.sampled_from((e.SpeechSuspected(), e.SpeechDismissed())),
     st.builds(e.OverlapHeard, QUIETER_DB, LIKENESS),
     st.builds(e.VoiceCompared, NUMBERS, st.one_of(st.none(), LIKENESS)),
@@ -152,6 +153,8 @@ def moves(*, with_peer: bool) -> st.SearchStrategy[list[Move]]:
         st.tuples(st.just("second final"), st.sampled_from((*TEXTS, None))),
         st.tuples(st.just("final"), st.none()),
         st.tuples(st.just("down"), st.none()),
+        st.tuples(st.just("fade"), st.booleans()),
+        st.tuples(st.just("fade"), st.booleans()),
         st.tuples(st.just("faint voice"), QUIETER_DB),
         st.tuples(st.just("overheard"), st.tuples(QUIETER_DB, LIKENESS)),
         st.tuples(st.just("compared voice"), st.sampled_from((0.0, 0.1))),
@@ -194,6 +197,8 @@ def act(world: World, move: Move) -> None:
             world.wait(seconds)
         case ("voice", float() as ago_s):
             world.voice(ago_s)
+        case ("fade", bool() as returns):
+            world.fade(returns=returns)
         case ("faint voice", float() as quieter_db):
             world.voice(quieter_db=quieter_db)
         case ("overheard", (float() as quieter_db, float() as echo)):

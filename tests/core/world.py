@@ -11,6 +11,7 @@ from typing import Literal, assert_never
 
 from voiceagent.core import events as e
 from voiceagent.core.floors import Idle, Quiet, Speaking, Talking, Thinking
+from voiceagent.core.lexicon import words
 from voiceagent.core.policy import TurnPolicy
 from voiceagent.core.turns import TurnMachine
 
@@ -40,6 +41,8 @@ class Invariants:
     cancelled: set[int] = field(default_factory=set)
     finished: set[int] = field(default_factory=set)
     draft: int | None = None
+    drafted: str = ""  # the words it answers
+    said: str | None = None  # the words of the last turn
     floor: int | None = None
     held: bool = False
     ducked: int | None = None
@@ -125,6 +128,7 @@ class Invariants:
                 assert command.announced == spoken.started
                 spoken.over = True
             case e.CommitTurn():
+                self.said = command.text
                 assert not spoken.over and spoken.started == spoken.stopped == (mode != "manual")
                 spoken.over, spoken.owes_transcript = True, command.text is None
             case e.CompleteTranscript():
@@ -139,12 +143,13 @@ class Invariants:
                 self.origins[command.reply] = command.origin
                 if command.held:
                     assert self.draft is None and command.heard and command.say is None
-                    self.draft = command.reply
+                    self.draft, self.drafted = command.reply, command.heard
                 else:
                     assert self.draft is None, "a draft beside a reply"
                     self.floor = command.reply
             case e.ReleaseReply():
                 assert command.reply == self.draft and self.floor is None
+                assert self.said is not None and words(self.said) == words(self.drafted), "it answers other words"
                 self.floor, self.draft = self.draft, None
             case e.CancelReply():
                 assert command.reply in (self.floor, self.draft) and command.reply not in self.cancelled
@@ -249,6 +254,13 @@ class World(Invariants):
         self.voiced = not self.voiced
         at = self.now - ago_s
         self.post(e.SpeechStarted(at, quieter_db, compared=compared) if self.voiced else e.SpeechStopped(at))
+
+    def fade(self, *, returns: bool) -> None:
+        """A window without voice; the next one has some, or that is not known yet."""
+        if self.voiced:
+            self.post(e.VoiceFaded(self.now))
+            if returns:
+                self.post(e.VoiceReturned())
 
     def suspect(self, *, dismiss: bool) -> None:
         """A window that may be voice, and then was none or is not known yet."""

@@ -183,6 +183,27 @@ async def test_what_was_decoded_at_a_pause_is_told_before_the_end(
 
 
 @pytest.mark.models
+async def test_nothing_is_decoded_beside_what_is_decoded_at_a_pause(
+    asr: WhisperAsr, stream: WhisperStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partials = stream.partials()
+    sizes, sound = counted(asr, monkeypatch), say(TEXT)
+    stream.push(sound)  # a partial is due
+    stream.pause()
+    told = await asyncio.wait_for(anext(partials), 60)
+    assert told.text == TEXT
+    stream.push(silence(3.0))  # another one would be
+    waiting = asyncio.ensure_future(anext(partials))
+    await asyncio.sleep(0)
+    assert sizes == [len(sound)]
+    stream.resume()
+    stream.push(say("And where are you?"))
+    assert (await asyncio.wait_for(waiting, 60)).text.startswith(TEXT)
+    assert len(sizes) == 2
+    await partials.aclose()
+
+
+@pytest.mark.models
 async def test_a_pause_after_which_the_voice_goes_on_is_no_final(
     asr: WhisperAsr, stream: WhisperStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:

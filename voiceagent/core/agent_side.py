@@ -23,6 +23,7 @@ class AgentSide:
     def __init__(self) -> None:
         self.floor: AgentFloor = Idle()
         self.draft: int | None = None
+        self.drafted: str | None = None  # the words it answers
         self.governor = Governor()
         self._replies = 0
 
@@ -65,7 +66,7 @@ class AgentSide:
     def speculate(self, heard: str) -> list[Command]:
         """A draft: a held reply to a turn that is not committed."""
         self._replies += 1
-        self.draft = self._replies
+        self.draft, self.drafted = self._replies, heard
         self.governor.begin()
         return [e.StartReply(self.draft, "turn", held=True, heard=heard)]
 
@@ -75,17 +76,26 @@ class AgentSide:
             self.governor.turn_without()
             return []
         self.governor.hit()
-        reply, self.draft = self.draft, None
+        reply, self.draft, self.drafted = self.draft, None, None
         self.floor = Thinking(reply, "turn", now)
         return [e.ReleaseReply(reply)]
 
     def cancel_draft(self, reason: e.CancelReason) -> list[Command]:
         """The draft is for nothing."""
+        if self.draft is not None and reason == "continued":
+            self.governor.miss()
+        return self._no_draft(reason)
+
+    def withdraw(self) -> list[Command]:
+        """The draft is for nothing, and that says little of the next one: it was begun before the voice had ended."""
+        if self.draft is not None:
+            self.governor.withdraw()
+        return self._no_draft("continued")
+
+    def _no_draft(self, reason: e.CancelReason) -> list[Command]:
         if self.draft is None:
             return []
-        if reason == "continued":
-            self.governor.miss()
-        draft, self.draft = self.draft, None
+        draft, self.draft, self.drafted = self.draft, None, None
         return [e.CancelReply(draft, reason), e.TruncateHistory(draft)]
 
     def stop(self, reason: e.CancelReason, now: float) -> list[Command]:

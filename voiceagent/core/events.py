@@ -73,6 +73,18 @@ class VoiceCompared:
 
 
 @dataclass(frozen=True, slots=True)
+class VoiceFaded:
+    """The first window that is no voice any more, from `at` on; SpeechStopped or VoiceReturned follows."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceReturned:
+    """It had only faded."""
+
+
+@dataclass(frozen=True, slots=True)
 class SpeechStopped:
     """Voice fell silent; `at` is the end of the last voiced sample, `quieter_db` that of its loudest window."""
 
@@ -224,6 +236,8 @@ Event = (
     | OverlapHeard
     | VoiceCompared
     | SpeechStarted
+    | VoiceFaded
+    | VoiceReturned
     | SpeechStopped
     | PartialTranscript
     | FinalTranscript

@@ -43,11 +43,16 @@ class Talking:
     partial: str | None = None
     interrupted: bool = False  # this utterance stopped a reply
     heard: Heard = field(default_factory=Heard)
+    worded: float | None = None  # when `partial` came
+    faded: float | None = None  # since when the voice seems to have ended
+    bets: int = 0  # drafts begun when it had
 
     def pausing(self, at: float) -> Pausing:
         """Their voice stopped."""
         pause, partial = self.pauses + 1, self.partial
-        return Pausing(self.utterance, self.began, at, pause, self.overlap, partial, self.interrupted, self.heard)
+        return Pausing(
+            self.utterance, self.began, at, pause, self.overlap, partial, self.interrupted, self.heard, bets=self.bets
+        )
 
 
 @dataclass(slots=True)
@@ -66,11 +71,15 @@ class Pausing:
     transcribed: float | None = None  # when `text` came
     expect: Expect = "any"  # the kind of answer that was asked for
     score: Score | None = None
+    worded: float | None = None
+    bets: int = 0
 
     def talking(self, began: float) -> Talking:
         """The voice is on again. `began` may count the silence in between as none."""
         text = self.text or self.partial
-        return Talking(self.utterance, began, self.overlap, self.pause, text, self.interrupted, self.heard)
+        return Talking(
+            self.utterance, began, self.overlap, self.pause, text, self.interrupted, self.heard, bets=self.bets
+        )
 
 
 UserFloor = Quiet | Talking | Pausing

@@ -32,7 +32,7 @@ class TurnPolicy:
     cut_off_cost_s: float = 2.0  # ... cutting the speaker off is as bad as making them wait this long
     max_delay_s: float = 4.0  # hard maximum of any wait
     score_wait_s: float = 0.15  # ... once the words are known, for a turn detector's answer, where there is one
-    speculate: bool = True  # start a held reply at the first plausible end
+    speculate: bool = True  # start a held reply at the first plausible end, before it is sure
 
     # speech over the agent
     overlap_ignore_s: float = 0.30  # voiced time up to which speech over the agent is a noise

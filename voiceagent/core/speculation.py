@@ -47,6 +47,10 @@ class Governor:
         self.cancelled += 1
         self._misses += 1
 
+    def withdraw(self) -> None:
+        """A draft begun on fading voice was for nothing: the next pause may be the end all the same."""
+        self.cancelled += 1
+
     def turn_without(self) -> None:
         """A turn ended without a draft: the speaker may be given another chance."""
         self._misses = 0

@@ -153,11 +153,6 @@ class TurnState:
         """Whether what the user is saying will be a turn, and get a reply, without the peer's help."""
         return self.policy.create_reply and self.policy.mode in ("semantic", "silence")
 
-    def _may_speculate(self) -> bool:
-        policy = self.policy
-        wanted = policy.speculate and policy.create_reply and self._side.governor.allows
-        return wanted and not self.busy and not self._pending
-
     def _is_pending(self, utterance: int, pause: int) -> bool:
         return utterance in self._pending and self._pending[utterance].pause == pause
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from voiceagent.core import endpointing, overlap
 from voiceagent.core import events as e
+from voiceagent.core import overlap
 from voiceagent.core.agent_side import DUCK_LIMIT_S
+from voiceagent.core.drafting import Drafting
 from voiceagent.core.events import Command, Event
 from voiceagent.core.floors import Idle, Pausing, Quiet, Score, Speaking, Talking, Thinking, Waiting
 from voiceagent.core.policy import TurnPolicy
-from voiceagent.core.turn_state import Pending, TurnState, is_settled
+from voiceagent.core.turn_state import Pending, is_settled
 
 
-class TurnMachine(TurnState):
+class TurnMachine(Drafting):
     """User floor x agent floor of one conversation. The same events at the same times give the same commands."""
 
     # --- the step -----------------------------------------------------------------------------------------------
@@ -45,6 +46,8 @@ class TurnMachine(TurnState):
                 return self._overlap_heard(event, now)
             case e.VoiceCompared():
                 return self._voice_compared(now) if self._note_voice(event) else []
+            case e.VoiceFaded() | e.VoiceReturned():
+                return self._faded(event)
             case e.SpeechStopped():
                 return self._speech_stopped(event, now)
             case e.PartialTranscript():
@@ -157,18 +160,15 @@ class TurnMachine(TurnState):
                 return commands  # it was a noise
         else:
             commands = []
-        ask: list[Command] = [
-            e.FinalizeUtterance(pausing.utterance, pausing.pause),
-            e.ScoreTurn(pausing.utterance, pausing.pause),
-        ]
-        return commands + ask
+        utterance, pause = pausing.utterance, pausing.pause
+        return [*commands, e.FinalizeUtterance(utterance, pause), e.ScoreTurn(utterance, pause)]
 
     def _partial(self, event: e.PartialTranscript, now: float) -> list[Command]:
         match self.user:
             case Talking(utterance=event.utterance) | Pausing(utterance=event.utterance):
-                self.user.partial = event.text
+                self.user.partial, self.user.worded = event.text, now
                 self.user.heard.words(event)
-                return self._judge(now) if self.user.overlap else []
+                return self._judge(now) if self.user.overlap else self._worded(self.user)
         return []
 
     def _final(self, event: e.FinalTranscript, now: float) -> list[Command]:
@@ -179,7 +179,7 @@ class TurnMachine(TurnState):
             return []
         user.text, user.transcribed, user.expect = event.text.strip(), now, event.expect
         user.heard.words(event)
-        commands = self._judge(now) if user.overlap else []
+        commands = self._judge(now) if user.overlap else self._disagreed(user.text)
         if self.user is user:
             commands += self._consider(now)
         if self.user is user and self.policy.score_wait_s > 0:
@@ -200,7 +200,7 @@ class TurnMachine(TurnState):
         if not isinstance(user, Pausing) or (user.utterance, user.pause) != (event.utterance, event.pause):
             return []
         user.text = (user.partial or "").strip()
-        commands = self._judge(now) if user.overlap else []
+        commands = self._judge(now) if user.overlap else self._disagreed(user.text)
         if self.user is not user:
             return commands  # it was a noise or a backchannel
         if user.text:
@@ -221,9 +221,7 @@ class TurnMachine(TurnState):
             return self._drop(now)
         if now >= self._end_of_turn(user):
             return self._commit(user, now)
-        if self.draft is None and self._may_speculate() and endpointing.plausible(self._evidence(user)):
-            return self._side.speculate(user.text)
-        return []
+        return self._draft(user.text, self._evidence(user))
 
     def _commit(self, user: Pausing, now: float) -> list[Command]:
         assert user.text is not None
@@ -479,6 +477,7 @@ class TurnMachine(TurnState):
         self._pending[user.utterance] = Pending(user.pauses + 1, now, answer=True)
         self.user = Talking(self._utterances, now, interrupted=user.interrupted)
         return [
+            *self._side.cancel_draft("continued"),
             e.AnnounceSpeechStopped(user.utterance, now),
             e.CommitTurn(user.utterance, None),
             e.FinalizeUtterance(user.utterance, user.pauses + 1),

@@ -35,9 +35,9 @@ class VoiceGate:
         return not self._voiced and self._since is not None
 
     @property
-    def falling(self) -> bool:
-        """Whether the latest windows may be the end of speech."""
-        return self._voiced and self._since is not None
+    def falling(self) -> float | None:
+        """Since when the latest windows may be the end of speech; None: they are not."""
+        return self._since if self._voiced else None
 
     def push(self, probability: float, at: float, duration_s: float) -> SpeechStarted | SpeechStopped | None:
         """What this window changes, if anything. The event's `at` is where voice began, or ended."""

@@ -224,8 +224,8 @@ class WhisperStream:
             self._wake.clear()
             utterance = self._utterance
             heard = self._early_words()
-            if heard is None and self._new_bytes < self._due_bytes:
-                continue
+            if heard is None and (self._new_bytes < self._due_bytes or self._early is not None):
+                continue  # what is decoded for the pause, or was, is all there is to hear
             if heard is None:
                 self._new_bytes = 0
                 heard = await self._settle(utterance, _PARTIAL)

@@ -108,7 +108,7 @@ class Ears:
                 known = self._voices is not None and self._voices.known
                 self._open(replace(change, quieter_db=self._quieter, compared=known))
                 self._listen_who(self.recent(end - change.at))
-            elif not self.gate.falling:
+            elif self.gate.falling is None:
                 self._listen_who(pcm)
             if change is None and self._quieter:
                 self._quieter = min(self._quieter, self._overhearing.quieter_db(pcm))
@@ -166,15 +166,17 @@ class Ears:
                 self._post(e.SpeechDismissed())
 
     def _foresee(self) -> None:
-        """The end of speech is noticed three windows late; the recogniser need not wait for that."""
+        """The end of speech is noticed three windows late; nobody need wait for that."""
         falling, before = self.gate.falling, self._falling
-        self._falling = falling
-        if falling and not before:
+        self._falling = falling is not None
+        if falling is not None and not before:
             self._recogniser().pause()
             if self._voices is not None:
                 self._voices.falling(self._floor.open_utterance)
-        elif before and not falling and self.gate.voiced:
+            self._post(e.VoiceFaded(falling))
+        elif before and falling is None and self.gate.voiced:
             self._recogniser().resume()
+            self._post(e.VoiceReturned())
 
     def _open(self, started: e.SpeechStarted) -> None:
         """Speech began at `started.at`: the recogniser gets it from a little before."""

@@ -304,7 +304,7 @@ class Session:
 
     def post(self, event: e.Event) -> None:
         """A fact: step the machine, obey at once, arm the one timer."""
-        if isinstance(event, e.SpeechStopped) and self.load.busy != self.machine.speculation.busy:
+        if isinstance(event, e.VoiceFaded | e.SpeechStopped) and self.load.busy != self.machine.speculation.busy:
             self.post(e.LoadChanged(self.load.busy))
         now = self.now()
         self.timing.noted(event, now)
@@ -320,7 +320,8 @@ class Session:
             self._observing.stepped(event, commands, now)
         self._asking.stepped()
         if isinstance(event, e.PartialTranscript) and not self.machine.busy:
-            self.replies.prefill(event.text)
+            if self.machine.draft is None:
+                self.replies.prefill(event.text)
             if self._scoring is not None:
                 self._scoring.read_along(event.text)
         self.replies.playout.wake()

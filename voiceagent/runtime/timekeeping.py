@@ -27,27 +27,39 @@ class Timekeeping:
         self._punctuality = Punctuality(contract)
         self._began: float | None = None  # the utterance, until its first partial transcript
         self._partial_s: float | None = None
+        self._before: TurnAccount | None = None  # the account before that of a voice that has only faded so far
 
     # --- facts --------------------------------------------------------------------------------------------------
 
     def noted(self, event: e.Event, now: float) -> None:
         """A fact, before the turn machine takes it."""
         match event:
+            case e.VoiceFaded():
+                self._open(event.at)
+            case e.VoiceReturned() if self._before is not None:
+                self.account, self._before = self._before, None
             case e.SpeechStopped():
-                self.account = TurnAccount(self.account.turn + 1, self._contract, self._partial_s)
-                self.account.mark("speech_ended", event.at)
+                if self._before is None:
+                    self._open(event.at)
+                self._before = None
                 self.account.mark("speech_stopped", now)
             case e.PartialTranscript() if self._began is not None:
                 self._partial_s, self._began = now - self._began, None
             case e.FinalTranscript():
                 self.account.mark("transcribed", now)
 
+    def _open(self, speech_ended: float) -> None:
+        """The account of a turn that may be over; the draft begun on it has this one."""
+        self._before = self.account
+        self.account = TurnAccount(self.account.turn + 1, self._contract, self._partial_s)
+        self.account.mark("speech_ended", speech_ended)
+
     def stepped(self, event: e.Event, commands: Sequence[e.Command], now: float) -> None:
         """What the turn machine made of it."""
         for command in commands:
             match command:
                 case e.BeginUtterance():
-                    self._began, self._partial_s = command.at, None
+                    self._began, self._partial_s, self._before = command.at, None, None
                 case e.StartReply(origin="apology"):
                     self.took("apology")
         for overrun in self._punctuality.step(self.account.turn, event, commands, now):
