@@ -96,6 +96,7 @@ class Session:
         self._observe()
         self._recognising: Recognising | None = None
         self._scoring: Scoring | None = None
+        self._read: int | None = None  # the utterance of the last partial transcript
         self._listening: Listening | None = None
         self._voices = self._know_voices(voiceprint)
         self._ears: Ears | DuplexEars
@@ -319,15 +320,22 @@ class Session:
         if self._observing is not None:
             self._observing.stepped(event, commands, now)
         self._asking.stepped()
-        if isinstance(event, e.PartialTranscript) and not self.machine.busy:
-            if self.machine.draft is None:
-                self.replies.prefill(event.text)
-            if self._scoring is not None:
-                self._scoring.read_along(event.text)
+        if isinstance(event, e.PartialTranscript):
+            self._read_along(event)
         self.replies.playout.wake()
         if self._listening is not None:
             self._listening.wake()
         self._arm()
+
+    def _read_along(self, event: e.PartialTranscript) -> None:
+        """The models read what is being said, but not the first partial: a word or two, which seldom last."""
+        first, self._read = event.utterance != self._read, event.utterance
+        if first or self.machine.busy:
+            return
+        if self.machine.draft is None:
+            self.replies.prefill(event.text)
+        if self._scoring is not None:
+            self._scoring.read_along(event.text)
 
     def _arm(self) -> None:
         if self._timer is not None:
