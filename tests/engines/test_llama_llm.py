@@ -268,10 +268,11 @@ async def test_cancelling_stops_evaluating_a_prompt() -> None:
 async def test_a_stream_takes_over_from_a_prefill_of_its_session(llm: LlamaLlm) -> None:
     question = request(user("one two three " * 40), session="taken over", max_tokens=1)
     prefill = asyncio.create_task(llm.prefill(question))
-    await running(llm)
+    await asyncio.sleep(0)
+    assert "taken over" in llm._prefills, "it has begun"
     assert end_of(await collect(llm, question)).reason == "length"
     await prefill
-    assert not llm._running
+    assert "taken over" not in llm._prefills
     again = end_of(await collect(llm, question)).usage
     assert again.cached_tokens >= again.input_tokens - 1
 

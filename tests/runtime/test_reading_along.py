@@ -56,7 +56,9 @@ async def test_the_models_read_along_from_the_second_partial_transcript_on() -> 
         heard = [event.text for _, event, _ in peer.story.steps if isinstance(event, e.PartialTranscript)]
         assert len(heard) > 3
         words = [text for text in llm.read if text]
-        assert words == [text.rstrip(" .?!,") for text in heard[1:]] and llm.read[0] == "", "the conversation came first"
+        assert words == [text.rstrip(" .?!,") for text in heard[1:]] and llm.read[0] == "", (
+            "the conversation came first"
+        )
         assert detector.shown == [*heard[1:], QUESTION]
 
 
