@@ -177,6 +177,11 @@ def test_environment_beats_file(write: Write) -> None:
     assert "key-of-" not in repr(found)
 
 
+def test_every_key_of_the_server_counts(write: Write) -> None:
+    found = config.load(write('[server]\nhost = "::1"\nport = 9000\nworkers = 3\nheaps = 4\n'), {}).server
+    assert found == Server(host="::1", port=9000, workers=3, heaps=4)
+
+
 def test_paths_are_relative_to_the_file(write: Write, tmp_path: Path) -> None:
     write('[server]\ntls_cert = "cert.pem"\ntls_key = "key.pem"\n[trace]\ndir = "traces"')
     (tmp_path / "cert.pem").touch()

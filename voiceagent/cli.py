@@ -148,9 +148,11 @@ def _serve(options: argparse.Namespace) -> int:
     import dataclasses
 
     from voiceagent.cli_logs import configure
+    from voiceagent.cli_memory import limit_heaps
 
     config = _load_config(options.config)
     configure(config.log, verbose=options.verbose)
+    limit_heaps(config.server.heaps)
     server = dataclasses.replace(
         config.server,
         host=options.host or config.server.host,

@@ -223,7 +223,8 @@ def _server(source: Source, environ: Mapping[str, str], base: Path) -> Server:
     port = environ.get("PORT", "").strip()
     if port and not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
         raise ConfigError(f'environment: PORT must be a whole number from 0 to 65535, not "{port[:40]}"')
-    return Server(
+    return dataclasses.replace(
+        server,
         host=environ.get("HOST", "").strip() or server.host,
         port=int(port) if port else server.port,
         tls_cert=cert,

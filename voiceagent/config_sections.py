@@ -115,6 +115,9 @@ class Server:
     workers: int = _key(
         1, "processes that serve the port, each with its own models (--workers overrides)", min=1, max=64
     )
+    heaps: int = _key(
+        2, "of the C library, for all threads (glibc; less memory is held; 0: one for each thread)", min=0, max=64
+    )
     tls_cert: Path | None = _key(None, "certificate chain (PEM), relative to this file; with tls_key")
     tls_key: Path | None = _key(None, "private key (PEM), relative to this file; with tls_cert")
 
