@@ -33,7 +33,7 @@ from voiceagent.bench import plots
 Row = dict[str, float]
 BLOCK_H = 1 / 60  # looks of one minute become one median
 WARM_HOURS = 1.0
-WARM_MINUTES = 15.0
+WARM_MINUTES = 4.0
 # Prompts kept for sessions without a slot, up to 256 MiB by default, come and go by 36 MB each: no leak could be seen.
 CONFIG = "[llm]\ncache_mib = 0\n"
 GUESTS = 8  # in a virtual quarter of an hour

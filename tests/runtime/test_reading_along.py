@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from tests.runtime.talking import engines, options, talk, virtually
+from tests.runtime.test_listening import Detector
 from voiceagent.core import events as e
 from voiceagent.core import peer as p
-from voiceagent.core.items import Item, Message
+from voiceagent.core.items import Message
 from voiceagent.core.policy import TurnPolicy
 from voiceagent.engines import scripted as s
-from voiceagent.ports import LlmRequest, TurnScore
+from voiceagent.ports import LlmRequest
 
 QUESTION = "What should I cook for dinner tonight?"
 
@@ -28,27 +28,10 @@ class Reading(s.ScriptedLlm):
         self.read.append(last.text if isinstance(last, Message) and last.role == "user" else "")
 
 
-class Detector:
-    """Keeps what it was shown."""
-
-    cost_s, wants_s, rate, weight = 0.01, 0.0, 16_000, 1.0
-
-    def __init__(self) -> None:
-        self.shown: list[str] = []
-
-    def load(self) -> None: ...
-
-    async def score(self, pcm: bytes, text: str, items: Sequence[Item]) -> TurnScore:
-        self.shown.append(text)
-        return TurnScore(0.9)
-
-    async def aclose(self) -> None: ...
-
-
 @virtually
 async def test_the_models_read_along_from_the_second_partial_transcript_on() -> None:
-    llm, detector = Reading(), Detector()
-    models = replace(engines([QUESTION]), llm=llm, turn=detector)
+    llm, detector = Reading(), Detector(0.9, wants_s=0.0)
+    models = replace(engines([QUESTION]), llm=llm, turn=detector)  # type: ignore[arg-type]
     async with talk(models, options(TurnPolicy(speculate=False))) as peer:
         await peer.quiet(1.0)
         await peer.say(0, 2.0)
@@ -59,7 +42,7 @@ async def test_the_models_read_along_from_the_second_partial_transcript_on() -> 
         assert words == [text.rstrip(" .?!,") for text in heard[1:]] and llm.read[0] == "", (
             "the conversation came first"
         )
-        assert detector.shown == [*heard[1:], QUESTION]
+        assert [text for _, text in detector.asked] == [*heard[1:], QUESTION]
 
 
 @virtually

@@ -27,6 +27,15 @@ def test_a_turn_begins_when_the_voice_fades_and_is_one_turn() -> None:
     assert (timing.account.turn, timing.account.marks["speech_ended"]) == (2, 3.0)
 
 
+def test_a_first_partial_transcript_between_the_fading_and_the_silence_counts() -> None:
+    timing = keeping()
+    timing.stepped(e.SpeechStarted(1.0), [e.BeginUtterance(1, 1.0)], 1.1)
+    timing.noted(e.VoiceFaded(1.5), 1.53)
+    timing.noted(e.PartialTranscript(1, "Yes."), 1.58)
+    timing.noted(e.SpeechStopped(1.5), 1.6)
+    assert round(timing.account.stages()["asr_partial"], 6) == 0.58
+
+
 def test_a_voice_that_returns_was_no_turn() -> None:
     timing = keeping()
     timing.noted(e.SpeechStopped(1.0), 1.1)

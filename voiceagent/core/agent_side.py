@@ -23,7 +23,7 @@ class AgentSide:
     def __init__(self) -> None:
         self.floor: AgentFloor = Idle()
         self.draft: int | None = None
-        self.drafted: str | None = None  # the words it answers
+        self.drafted = ""  # the words the latest one answers
         self.governor = Governor()
         self._replies = 0
 
@@ -76,7 +76,7 @@ class AgentSide:
             self.governor.turn_without()
             return []
         self.governor.hit()
-        reply, self.draft, self.drafted = self.draft, None, None
+        reply, self.draft = self.draft, None
         self.floor = Thinking(reply, "turn", now)
         return [e.ReleaseReply(reply)]
 
@@ -95,7 +95,7 @@ class AgentSide:
     def _no_draft(self, reason: e.CancelReason) -> list[Command]:
         if self.draft is None:
             return []
-        draft, self.draft, self.drafted = self.draft, None, None
+        draft, self.draft = self.draft, None
         return [e.CancelReply(draft, reason), e.TruncateHistory(draft)]
 
     def stop(self, reason: e.CancelReason, now: float) -> list[Command]:

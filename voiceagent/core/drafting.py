@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from voiceagent.core import endpointing
 from voiceagent.core.completeness import completeness
-from voiceagent.core.events import Command, VoiceFaded, VoiceReturned
+from voiceagent.core.events import Command, PartialTranscript, VoiceFaded, VoiceReturned
 from voiceagent.core.floors import Pausing, Talking
 from voiceagent.core.lexicon import words
 from voiceagent.core.turn_state import TurnState
@@ -33,6 +33,13 @@ class Drafting(TurnState):
         user.faded = event.at
         return self._bet(user, event.at)
 
+    def _note_words(self, user: Talking | Pausing, event: PartialTranscript, now: float) -> None:
+        """Take down a partial transcript, and when it came."""
+        user.partial = event.text
+        user.heard.words(event)
+        if isinstance(user, Talking):
+            user.worded = now
+
     def _worded(self, user: Talking | Pausing) -> list[Command]:
         """A partial transcript; the recogniser may have been quick enough to hear all of a voice that has faded."""
         return self._bet(user, user.faded) if isinstance(user, Talking) and user.faded is not None else []
@@ -55,8 +62,7 @@ class Drafting(TurnState):
 
     def _disagreed(self, text: str) -> list[Command]:
         """The words are known better now: a draft that answers others is for nothing. Marks are no words."""
-        heard = self._side.drafted
-        if heard is None or not text or words(heard) == words(text):
+        if self.draft is None or not text or words(self._side.drafted) == words(text):
             return []
         return self._side.withdraw()
 

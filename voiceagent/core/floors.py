@@ -71,8 +71,7 @@ class Pausing:
     transcribed: float | None = None  # when `text` came
     expect: Expect = "any"  # the kind of answer that was asked for
     score: Score | None = None
-    worded: float | None = None
-    bets: int = 0
+    bets: int = 0  # of it while it went on
 
     def talking(self, began: float) -> Talking:
         """The voice is on again. `began` may count the silence in between as none."""

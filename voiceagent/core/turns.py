@@ -166,8 +166,7 @@ class TurnMachine(Drafting):
     def _partial(self, event: e.PartialTranscript, now: float) -> list[Command]:
         match self.user:
             case Talking(utterance=event.utterance) | Pausing(utterance=event.utterance):
-                self.user.partial, self.user.worded = event.text, now
-                self.user.heard.words(event)
+                self._note_words(self.user, event, now)
                 return self._judge(now) if self.user.overlap else self._worded(self.user)
         return []
 

@@ -249,9 +249,7 @@ class _Generation:
         self._options = options
         self._request = request
         limit = options.max_tokens if request.max_tokens is None else request.max_tokens
-        self._max_tokens = max(
-            1, limit
-        )  # a prefill makes room for them, too: it cuts the conversation as the answer will
+        self._max_tokens = max(1, limit)  # a prefill makes room for them, too: the answer will be cut at the same place
         self._prefill = prefill
         self._handover = handover
         self._slot = slot

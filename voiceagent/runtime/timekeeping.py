@@ -41,7 +41,7 @@ class Timekeeping:
             case e.SpeechStopped():
                 if self._before is None:
                     self._open(event.at)
-                self._before = None
+                self._before, self.account.partial_s = None, self._partial_s  # which may have come meanwhile
                 self.account.mark("speech_stopped", now)
             case e.PartialTranscript() if self._began is not None:
                 self._partial_s, self._began = now - self._began, None
